@@ -1,0 +1,1 @@
+"""The measuring room: speed, quality and the pictures that numbers miss."""

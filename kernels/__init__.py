@@ -1,0 +1,1 @@
+"""Image-space kernels (warps, rasterisation, compositing) and their plain twins; they know nothing of systems."""
