@@ -1,0 +1,1 @@
+"""What executes graphs; each backend is imported only when it is used."""

@@ -1,0 +1,1 @@
+"""The face-animation systems that the runtime can run, one module each."""

@@ -1,0 +1,1 @@
+"""Faces in frames: detection, landmarks, pose, expression and smoothing."""
