@@ -4,7 +4,7 @@ Frames of reference. *Camera*: x right, y down, z away from the viewer, in pixel
 axes fixed to the head, looking at the viewer when upright, in centimetres of the canonical face.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,23 +40,19 @@ def euler_angles(rotation: Floats) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, eq=False)
 class HeadPose:
-    """Weak-perspective pose: camera_px = scale * rotation @ head_cm + translation (x and y; z has no offset)."""
+    """Weak-perspective pose: camera_px = scale * rotation @ head_cm + translation."""
 
     rotation: Floats  # (3, 3) head to camera
     scale: float  # pixels per centimetre
-    translation: Floats  # (2,) pixels
+    translation: Floats  # (3,) pixels: where the head frame's origin is
 
     def project(self, points_head: Floats) -> Floats:
         """(N, 3) head points in cm to (N, 3) camera points in pixels."""
-        camera = self.scale * (points_head @ self.rotation.T)
-        camera[:, :2] += self.translation
-        return np.asarray(camera, np.float32)
+        return np.asarray(self.scale * (points_head @ self.rotation.T) + self.translation, np.float32)
 
     def unproject(self, points_px: Floats) -> Floats:
         """(N, 3) camera points in pixels to (N, 3) head points in cm; the inverse of `project`."""
-        camera = np.array(points_px, np.float32)
-        camera[:, :2] -= self.translation
-        return np.asarray((camera @ self.rotation) / self.scale, np.float32)
+        return np.asarray(((points_px - self.translation) @ self.rotation) / self.scale, np.float32)
 
     @property
     def yaw_pitch_roll(self) -> tuple[float, float, float]:
@@ -82,6 +78,14 @@ class Face:
         low = self.landmarks_px[:468, :2].min(axis=0)
         high = self.landmarks_px[:468, :2].max(axis=0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+    def placed(self, *, scale: float, x: float, y: float) -> "Face":
+        """The same face in a picture that was scaled and then shifted by (x, y) pixels."""
+        shift = np.array([x, y, 0], np.float32)
+        pose = HeadPose(
+            self.pose.rotation, self.pose.scale * scale, self.pose.translation * np.float32(scale) + shift
+        )
+        return replace(self, landmarks_px=self.landmarks_px * np.float32(scale) + shift, pose=pose)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,138 @@
+"""Runs graphs with OpenVINO on the CPU, in float32 or, where the CPU computes it natively, in bfloat16.
+
+A graph with free axes is compiled once for each shape that it meets: fixed shapes run a quarter faster.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BackendError, BundleError
+from ..graph import Graph
+
+__all__ = ["best_precision", "missing", "start"]
+
+_MOST_SHAPES = 4  # compiled forms kept for one graph
+
+
+def missing() -> str | None:
+    """Why OpenVINO cannot be used here; None where it can."""
+    if find_spec("openvino") is None:
+        return "the package openvino is not installed"
+    try:
+        found = "CPU" in _core().available_devices
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"openvino does not start ({error})"
+    return None if found else "openvino finds no CPU device"
+
+
+def best_precision() -> str:
+    """bf16 where the CPU has instructions for it (AVX512-BF16, AMX), else fp32."""
+    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+
+
+def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSession":
+    """Read `graph` and, where all its shapes are fixed, compile it.
+
+    Raises BackendError for bf16 on a CPU without it and BundleError for a graph that OpenVINO refuses.
+    """
+    best = best_precision()
+    if precision == "bf16" and best != "bf16":
+        raise BackendError("precision bf16: this CPU has no bf16 instructions; use --precision fp32 or auto")
+    return OpenVinoSession(graph, best if precision == "auto" else precision, threads)
+
+
+@cache
+def _core() -> Any:
+    from openvino import Core
+
+    return Core()
+
+
+class OpenVinoSession:
+    """One graph on the CPU."""
+
+    def __init__(self, graph: Graph, precision: str, threads: int | None) -> None:
+        """Made by `start`."""
+        self.precision = precision
+        self._name = graph.name
+        self._inputs = tuple(graph.inputs)
+        self._outputs = tuple(graph.outputs)
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": threads or _cores(),
+            # Pinned threads of two engines would share one core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            self._model = _core().read_model(graph.content)
+        except RuntimeError as error:
+            raise BundleError(f"{graph.name}: refused by openvino ({_reason(error)}); export it again") from error
+        self._compiled: OrderedDict[tuple[tuple[int, ...], ...], _Compiled] = OrderedDict()
+        shapes = [spec.shape for spec in graph.inputs.values()]
+        if all(size is not None for shape in shapes for size in shape):
+            self._for(tuple(tuple(size for size in shape if size is not None) for shape in shapes))
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name, in arrays of their own."""
+        arrays = [inputs[name] for name in self._inputs]
+        compiled = self._for(tuple(array.shape for array in arrays))
+        try:
+            return compiled.run(arrays)
+        except RuntimeError as error:
+            raise BackendError(f"{self._name}: openvino failed while running ({_reason(error)})") from error
+
+    def close(self) -> None:
+        """Free every compiled form."""
+        self._compiled.clear()
+        self._model = None
+
+    def _for(self, shapes: tuple[tuple[int, ...], ...]) -> "_Compiled":
+        compiled = self._compiled.get(shapes)
+        if compiled is not None:
+            self._compiled.move_to_end(shapes)
+            return compiled
+        try:
+            model = self._model.clone()
+            model.reshape(dict(zip(self._inputs, map(list, shapes), strict=True)))
+            compiled = _Compiled(_core().compile_model(model, "CPU", self._settings), self._inputs, self._outputs)
+        except RuntimeError as error:
+            raise BundleError(
+                f"{self._name}: openvino cannot prepare it for inputs {shapes} ({_reason(error)})"
+            ) from error
+        self._compiled[shapes] = compiled
+        if len(self._compiled) > _MOST_SHAPES:
+            self._compiled.popitem(last=False)
+        return compiled
+
+
+class _Compiled:
+    """A graph compiled for one set of shapes, with its one request."""
+
+    def __init__(self, model: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        self._request = model.create_infer_request()
+        self._inputs = [self._request.get_tensor(name).data for name in inputs]
+        self._outputs = [(name, self._request.get_tensor(name).data) for name in outputs]
+
+    def run(self, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        for own, given in zip(self._inputs, arrays, strict=True):
+            np.copyto(own, given)
+        self._request.infer()
+        return {name: own.copy() for name, own in self._outputs}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _reason(error: Exception) -> str:
+    """The last line that says something; OpenVINO puts where it happened before what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,167 @@
+"""Size and orientation of an image file from its bytes alone, so that limits apply before anything is decoded.
+
+PNG checksums and the end of a JPEG are checked here too, because decoders are lenient about them.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from mmap import mmap
+
+__all__ = ["HEADER_ERRORS", "Header", "read_header"]
+
+Bytes = bytes | mmap
+
+HEADER_ERRORS = (ValueError, struct.error, IndexError)
+"""What `read_header` raises for a damaged file: a ValueError with its own words, or that the bytes ended early."""
+
+_ORIENTATION_TAG = 274
+_EXIF_PREFIX = b"Exif\0\0"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says about itself."""
+
+    kind: str  # "png", "jpeg", "webp", "bmp", "tiff" or "gif"
+    width: int  # pixels as stored
+    height: int
+    orientation: int = 1  # EXIF: 1 upright ... 8
+    animated: bool = False
+
+
+def read_header(content: Bytes) -> Header | None:
+    """The header of a whole image file, None where the file is of none of the kinds known here.
+
+    Raises one of HEADER_ERRORS where the kind is known but the file is damaged or cut short.
+    """
+    start = content[:16]
+    for signature, parse in _PARSERS:
+        if signature.match(start):
+            header = parse(content)
+            if header.width < 1 or header.height < 1:
+                raise ValueError(f"its header says {header.width}x{header.height} pixels")
+            return header
+    return None
+
+
+def _png(content: Bytes) -> Header:
+    width, height = struct.unpack_from(">II", content, 16)
+    orientation, animated, at = 1, False, 8
+    while True:
+        length, name = struct.unpack_from(">I4s", content, at)
+        end = at + 8 + length
+        (checksum,) = struct.unpack_from(">I", content, end)
+        if zlib.crc32(content[at + 4 : end]) != checksum:
+            raise ValueError(f"checksum of its {name.decode('latin-1')} chunk does not match")
+        if name == b"IEND":
+            return Header("png", width, height, orientation, animated)
+        if name == b"eXIf":
+            orientation = _exif_orientation(content[at + 8 : end])
+        animated = animated or name == b"acTL"
+        at = end + 4
+
+
+def _jpeg(content: Bytes) -> Header:
+    width = height = 0
+    orientation, at = 1, 2
+    while True:
+        found = _JPEG_MARKER.search(content, at)
+        if found is None:
+            raise ValueError("it is cut short (the JPEG end marker is missing)")
+        at = found.start()
+        marker = content[at + 1]
+        if marker == 0xD9:
+            return Header("jpeg", width, height, orientation)
+        if marker == 0x01:
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", content, at + 2)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", content, at + 5)
+        if marker == 0xE1 and content[at + 4 : at + 10] == _EXIF_PREFIX:
+            orientation = _exif_orientation(content[at + 10 : at + 2 + length])
+        at += 2 + length
+
+
+def _webp(content: Bytes) -> Header:
+    (size,) = struct.unpack_from("<I", content, 4)
+    if size + 8 > len(content):
+        raise ValueError("it is cut short")
+    name = content[12:16]
+    if name == b"VP8 ":
+        width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", content, 26))
+        return Header("webp", width, height)
+    if name == b"VP8L":
+        (bits,) = struct.unpack_from("<I", content, 21)
+        return Header("webp", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if name != b"VP8X":
+        raise ValueError("its first chunk is not a WebP picture")
+    width = int.from_bytes(content[24:27], "little") + 1
+    height = int.from_bytes(content[27:30], "little") + 1
+    orientation, at = 1, 12
+    while at + 8 <= size + 8:
+        name, length = struct.unpack_from("<4sI", content, at)
+        if name == b"EXIF":
+            orientation = _exif_orientation(content[at + 8 : at + 8 + length].removeprefix(_EXIF_PREFIX))
+        at += 8 + length + length % 2
+    return Header("webp", width, height, orientation, animated=bool(content[20] & 0x02))
+
+
+def _bmp(content: Bytes) -> Header:
+    (size,) = struct.unpack_from("<I", content, 14)
+    width, height = struct.unpack_from("<HH" if size == 12 else "<ii", content, 18)
+    return Header("bmp", width, abs(height))
+
+
+def _gif(content: Bytes) -> Header:
+    width, height = struct.unpack_from("<HH", content, 6)
+    return Header("gif", width, height, animated=True)
+
+
+def _tiff(content: Bytes) -> Header:
+    tags = _tiff_tags(content)
+    if 256 not in tags or 257 not in tags:
+        raise ValueError("its size is missing")
+    return Header("tiff", tags[256], tags[257], _valid_orientation(tags))
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Orientation of an EXIF block; 1 where it has none or cannot be read, as viewers do."""
+    try:
+        return _valid_orientation(_tiff_tags(exif))
+    except HEADER_ERRORS:
+        return 1
+
+
+def _valid_orientation(tags: dict[int, int]) -> int:
+    orientation = tags.get(_ORIENTATION_TAG, 1)
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _tiff_tags(content: Bytes) -> dict[int, int]:
+    """The single 16- and 32-bit values of the first directory of a TIFF structure."""
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        raise ValueError("its byte order mark is missing")
+    (directory,) = struct.unpack_from(order + "I", content, 4)
+    (count,) = struct.unpack_from(order + "H", content, directory)
+    tags = {}
+    for at in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind, values = struct.unpack_from(order + "HHI", content, at)
+        if values == 1 and kind in (3, 4):
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), content, at + 8)
+    return tags
+
+
+_PARSERS: tuple[tuple[re.Pattern[bytes], Callable[[Bytes], Header]], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
+    (re.compile(rb"\xff\xd8\xff"), _jpeg),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
+    (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), _bmp),
+    (re.compile(rb"GIF8[79]a"), _gif),
+    (re.compile(rb"II\*\0|MM\0\*"), _tiff),
+)

@@ -1,0 +1,163 @@
+"""Follows one face through a video: the last landmarks are the next region, detection runs only after a loss."""
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import FaceNotFoundError
+from ..media.frame import Image
+from .detector import Detector
+from .face import Face
+from .geometry import measure
+from .landmarks import LandmarkNetwork, Region
+from .smoothing import FaceSmoother
+
+__all__ = ["Tracker"]
+
+Floats = NDArray[np.float32]
+
+
+class Tracker:
+    """Tracks one face; a context manager.
+
+    Among several faces the largest is followed, or number `face` (0: the largest, 1: the next, ...); after a loss
+    the face nearest to where it was last seen. `smooth` applies the One-Euro filter to `track`'s results.
+    """
+
+    MIN_SCORE = 0.5  # below this the landmark network does not believe that its region shows a face
+    SEARCH_PAUSE_S = 0.2  # between two searches of a whole frame in tiles while there is no face
+
+    def __init__(
+        self,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        face: int | None = None,
+        smooth: bool = True,
+    ) -> None:
+        """Load the networks; `threads` is the number of CPU threads for each (None: the backend decides)."""
+        self._detector = Detector(backend=backend, threads=threads)
+        self._network = LandmarkNetwork(backend=backend, threads=threads)
+        self._smoother = FaceSmoother() if smooth else None
+        self._number = face
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face; the next frame is searched afresh."""
+        self._last: Floats | None = None  # landmarks of the previous frame, None after a loss
+        self._seen_at: tuple[float, float, float] | None = None  # x, y, size of the last face ever seen
+        self._searched = -np.inf
+        if self._smoother:
+            self._smoother.reset()
+
+    def track(self, image: Image, time: float) -> Face | None:
+        """The followed face in the frame (H, W, 3) uint8 RGB at `time` seconds, or None where it is not seen."""
+        located = self._follow(image)
+        if located is None:
+            located = self._search(image, time)
+            if self._smoother:
+                self._smoother.reset()
+        if located is None:
+            self._last = None
+            return None
+        landmarks, score = located
+        self._last = landmarks
+        region = Region.of_landmarks(landmarks)
+        self._seen_at = (region.x, region.y, region.side / 1.5)
+        face = measure(landmarks, score)
+        return self._smoother(face, time) if self._smoother else face
+
+    def find_faces(self, image: Image) -> list[Face]:
+        """All faces of a still picture (H, W, 3) uint8 RGB, largest first; slower and more thorough than `track`."""
+        faces = []
+        for detection in self._detector.find(image, tiles=4):
+            located = self._locate(image, Region.of_detection(detection), rounds=3)
+            if located is not None:
+                faces.append(measure(*located))
+        return sorted(_distinct(faces), key=lambda face: -_size(face))
+
+    def find_face(self, image: Image, *, name: str) -> Face:
+        """The face of a photo that this tracker is asked for; `name` names the photo in errors.
+
+        Raises FaceNotFoundError when there is none, or fewer than asked for.
+        """
+        faces = self.find_faces(image)
+        number = self._number or 0
+        if not faces:
+            raise FaceNotFoundError(
+                f"{name}: no face found; use a photo in which one face is clearly visible, upright and not too small"
+            )
+        if number >= len(faces):
+            raise FaceNotFoundError(
+                f"{name}: face {number} was asked for, but {len(faces)} found; use --face 0 to {len(faces) - 1}"
+            )
+        return faces[number]
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._detector.close()
+        self._network.close()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _follow(self, image: Image) -> tuple[Floats, float] | None:
+        if self._last is None:
+            return None
+        return self._locate(image, Region.of_landmarks(self._last), rounds=1)
+
+    def _search(self, image: Image, time: float) -> tuple[Floats, float] | None:
+        """Detect anew; small faces are looked for only now and then, since that takes many looks at the frame."""
+        thorough = not 0 <= time - self._searched < self.SEARCH_PAUSE_S
+        detections = self._detector.find(image, tiles=3 if thorough else 1)
+        if thorough:
+            self._searched = time
+        if not detections:
+            return None
+        if self._seen_at is not None:
+            x, y, size = self._seen_at
+            detections.sort(
+                key=lambda d: np.hypot((d.box[0] + d.box[2]) / 2 - x, (d.box[1] + d.box[3]) / 2 - y)
+                + abs(d.size - size)
+            )
+        elif self._number is not None:
+            # Until enough faces are in view the one asked for is not there yet.
+            detections = detections[self._number : self._number + 1]
+        for detection in detections:
+            located = self._locate(image, Region.of_detection(detection), rounds=2)
+            if located is not None:
+                return located
+        return None
+
+    def _locate(self, image: Image, region: Region, *, rounds: int) -> tuple[Floats, float] | None:
+        """Landmarks in a region, looked at again in the region they give; None where there is no face after all."""
+        for _ in range(rounds):
+            if not 4.0 <= region.side <= 8.0 * max(image.shape[:2]):
+                return None
+            landmarks, score = self._network.locate(image, region)
+            if score < self.MIN_SCORE or not np.isfinite(landmarks).all():
+                return None
+            region = Region.of_landmarks(landmarks)
+        return landmarks, score
+
+
+def _size(face: Face) -> float:
+    x0, y0, x1, y1 = face.box
+    return max(x1 - x0, y1 - y0)
+
+
+def _distinct(faces: list[Face]) -> list[Face]:
+    """Without faces whose middle lies in a better one: two detections can end on one face."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        x, y = face.landmarks_px[:468, :2].mean(axis=0)
+        inside = any(k.box[0] < x < k.box[2] and k.box[1] < y < k.box[3] for k in kept)
+        if not inside:
+            kept.append(face)
+    return kept
