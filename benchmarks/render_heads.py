@@ -15,7 +15,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["HeadAssets", "Look", "Part", "Rendering", "load_assets", "pose_vertices", "render_head"]
+__all__ = [
+    "HeadAssets",
+    "Look",
+    "Part",
+    "Rendering",
+    "load_assets",
+    "normals",
+    "pose_vertices",
+    "render_head",
+]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -178,12 +187,12 @@ def render_head(
     depth = np.full((2 * size, 2 * size), np.inf, np.float32)
     seen, weights = _blank(2 * size)
     _rasterise(fine, assets.triangles[drawn], depth, seen, weights, 0.0)
-    normals = _normals(vertices, assets.triangles[drawn]) @ rotation.T
+    facing = normals(vertices, assets.triangles[drawn]) @ rotation.T
     colours = np.empty((2 * size, 2 * size, 3), np.float32)
     colours[:] = look.background
     hit = seen >= 0
     which = drawn[seen[hit]]
-    colours[hit] = _head_colours(assets, look, which, weights[hit], normals)
+    colours[hit] = _head_colours(assets, look, which, weights[hit], facing)
     for name, lift in ((look.brows, 0.4), (look.hair, 0.0)):
         if name is not None:
             part = assets.part(name)
@@ -287,14 +296,14 @@ def _sample(picture: Floats, uv: Floats) -> Floats:
     return np.asarray(out.reshape(-1, picture.shape[2])[: len(uv)], np.float32)
 
 
-def _normals(vertices: Floats, triangles: Ints) -> Floats:
-    """(V, 3) unit normals that point outwards."""
+def normals(vertices: Floats, triangles: Ints) -> Floats:
+    """(V, 3) unit normals that point outwards, towards -z on the face of a head that looks at the viewer."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
-    normals = np.zeros_like(vertices)
+    mean = np.zeros_like(vertices)
     for k in range(3):
-        np.add.at(normals, triangles[:, k], face)
-    return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9), np.float32)
+        np.add.at(mean, triangles[:, k], face)
+    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9), np.float32)
 
 
 def _blank(size: int) -> tuple[Ints, Floats]:

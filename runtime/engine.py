@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import BackendError, BundleError
 from .graph import Graph, TensorSpec, read_graph
 
-__all__ = ["BACKENDS", "Backend", "Engine", "Precision", "Tensors", "TensorSpec", "choose", "load"]
+__all__ = ["BACKENDS", "Backend", "Engine", "Precision", "TensorSpec", "Tensors", "choose", "load"]
 
 Precision = Literal["auto", "fp32", "bf16"]
 Tensors = dict[str, NDArray[Any]]
@@ -47,7 +47,7 @@ class Backend:
 
     name: str
     executes: str
-    install: str  # the exact line that brings it
+    install: str | None  # the exact line that brings it; None: nothing does yet
     module: str | None  # None: not written yet
 
     def why_not(self) -> str | None:
@@ -61,10 +61,10 @@ class Backend:
         return self._loaded().best_precision()
 
     def start(self, graph: Graph, *, precision: Precision, threads: int | None) -> Session:
-        """Make `graph` ready; BackendError where the backend cannot be used, BundleError where the graph cannot."""
+        """Make `graph` ready; BackendError where the backend cannot be used, BundleError where it cannot."""
         reason = self.why_not()
         if reason:
-            mend = "" if self.module is None else f"; install it with `{self.install}`"
+            mend = f"; install it with `{self.install}`" if self.install else ""
             raise BackendError(f"backend {self.name} cannot be used: {reason}{mend}, or use --backend auto")
         return self._loaded().start(graph, precision=precision, threads=threads)
 
@@ -75,9 +75,9 @@ class Backend:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("tensorrt", "TensorRT on an NVIDIA GPU", 'pip install "reenact[gpu]"', None),
-        Backend("cuda", "ONNX Runtime on an NVIDIA GPU", 'pip install "reenact[gpu]"', None),
-        Backend("torch", "PyTorch", 'pip install "reenact[export]"', None),
+        Backend("tensorrt", "TensorRT on an NVIDIA GPU", None, None),
+        Backend("cuda", "ONNX Runtime on an NVIDIA GPU", None, None),
+        Backend("torch", "PyTorch", None, None),
         Backend("openvino", "OpenVINO on the CPU", 'pip install "openvino>=2025.0"', "openvino"),
         Backend("cpu", "ONNX Runtime on the CPU", 'pip install "onnxruntime>=1.20"', "cpu"),
     )
@@ -86,7 +86,7 @@ BACKENDS = {
 
 
 def choose(name: str = "auto") -> Backend:
-    """The backend of that name, or for "auto" the first that can be used here; BackendError where there is none."""
+    """The backend of that name, or for "auto" the first that can be used; BackendError where none is."""
     if name != "auto":
         if name not in BACKENDS:
             raise BackendError(f"no backend is called {name!r}; known are auto, {', '.join(BACKENDS)}")
@@ -132,7 +132,7 @@ class Engine:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """Every output by name, in new arrays, for every input by name.
 
-        Raises BundleError where names, shapes or dtypes are not those of `inputs`; BackendError where running fails.
+        Raises BundleError where names, shapes or dtypes are not as declared, BackendError where it fails.
         """
         if inputs.keys() != self.inputs.keys():
             given, expected = ", ".join(sorted(inputs)), ", ".join(map(str, self.inputs.values()))
@@ -163,7 +163,9 @@ def _fitting(graph: str, array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     if (
         array.dtype != spec.dtype
         or array.ndim != len(spec.shape)
-        or any(size is not None and size != given for size, given in zip(spec.shape, array.shape, strict=True))
+        or any(
+            size is not None and size != given for size, given in zip(spec.shape, array.shape, strict=True)
+        )
     ):
         raise BundleError(f"{graph}: input {spec.name} is {array.shape} {array.dtype}; expected {spec}")
     return np.ascontiguousarray(array) if array.ndim else array

@@ -1,22 +1,30 @@
-"""Writes files whole or not at all, and names their content; knows nothing of what is in them."""
+"""Where reenact keeps its files, and how they are written whole or not at all; not what is in them."""
 
 import hashlib
 import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["private_folder", "replace_file", "sha256"]
+import platformdirs
+
+__all__ = ["home", "private_folder", "replace_file", "sha256"]
+
+
+def home() -> Path:
+    """The folder of everything that is kept between runs: REENACT_HOME, else the user's cache."""
+    chosen = os.environ.get("REENACT_HOME")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("reenact")
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder` with its parents, readable by its owner only (0700); OSError where it cannot be."""
+    """Make `folder` with its parents, itself for its owner only (0700); OSError where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step, so that no reader ever sees half of it; OSError where it cannot be."""
+    """Put `content` at `path` in one step: no reader ever sees half of it; OSError where it fails."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:

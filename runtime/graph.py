@@ -1,7 +1,7 @@
 """Reads an ONNX graph that nobody vouches for, and says what it takes and gives; runs nothing.
 
-What is claimed is checked before it is believed: sizes against the bytes that are there, external files against the
-folder they must lie in, operators against the standard.
+What is claimed is checked before it is believed: sizes against the bytes there are, external files against
+their folder, operators against the standard.
 """
 
 import math
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, helper, inliner
 
 from ..errors import BundleError
 
@@ -22,6 +22,7 @@ _STANDARD = ("", "ai.onnx")
 _MAX_BYTES = (1 << 31) - 1  # protobuf's own limit for one message
 _MAX_VALUE_BYTES = 1 << 33  # no tensor of a face network is near this
 _MAX_NODES = 1_000_000
+_MAX_DEPTH = 50  # functions within functions
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def _parse(name: str, content: bytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise BundleError(f"{name}: not an ONNX file, or a damaged one; export it or fetch it again") from error
+        raise BundleError(
+            f"{name}: not an ONNX file, or a damaged one; export it or fetch it again"
+        ) from error
     return model
 
 
@@ -82,7 +85,7 @@ def _checked(name: str, model: onnx.ModelProto, content: bytes | None, folder: P
         external |= _check_tensor(name, tensor, folder)
     _check_functions(name, model)
     if model.functions:
-        model, content = onnx.inliner.inline_local_functions(model), None
+        model, content = inliner.inline_local_functions(model), None
     _check_operators(name, model)
     if external:
         loaded = onnx.ModelProto()
@@ -144,11 +147,13 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _check_tensor(name: str, tensor: onnx.TensorProto, folder: Path | None) -> bool:
-    """Whether the tensor lies in another file; BundleError where its claim does not fit the bytes there are."""
+    """Whether the tensor lies in another file; BundleError where its claim does not fit the bytes."""
     try:
         itemsize = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{name}: tensor {tensor.name!r} is of an unknown type ({tensor.data_type})") from error
+        raise BundleError(
+            f"{name}: tensor {tensor.name!r} is of an unknown type ({tensor.data_type})"
+        ) from error
     if any(size < 0 for size in tensor.dims):
         raise BundleError(f"{name}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
     count = math.prod(tensor.dims)
@@ -157,7 +162,11 @@ def _check_tensor(name: str, tensor: onnx.TensorProto, folder: Path | None) -> b
         return True
     if tensor.HasField("raw_data"):
         four_bit = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-        expected, found, unit = (count + 1) // 2 if four_bit else count * itemsize, len(tensor.raw_data), "bytes"
+        expected, found, unit = (
+            (count + 1) // 2 if four_bit else count * itemsize,
+            len(tensor.raw_data),
+            "bytes",
+        )
     else:
         field = helper.tensor_dtype_to_field(tensor.data_type)
         expected, found, unit = count, len(getattr(tensor, field)), "numbers"
@@ -176,19 +185,25 @@ def _check_external(name: str, tensor: onnx.TensorProto, size: int, folder: Path
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if folder is None:
-        raise BundleError(f"{name}: tensor {tensor.name!r} lies in the file {location!r}; load the graph from its file")
+        raise BundleError(
+            f"{name}: tensor {tensor.name!r} lies in the file {location!r}; load the graph from its file"
+        )
     path = (folder / location).resolve()
     if not location or Path(location).is_absolute() or not path.is_relative_to(folder):
-        raise BundleError(f"{name}: tensor {tensor.name!r} points outside the graph's folder ({location!r}): refused")
+        raise BundleError(
+            f"{name}: tensor {tensor.name!r} points outside the graph's folder ({location!r}): refused"
+        )
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     except ValueError as error:
-        raise BundleError(f"{name}: tensor {tensor.name!r} has an offset or length that is no number") from error
+        raise BundleError(
+            f"{name}: tensor {tensor.name!r} has an offset or length that is no number"
+        ) from error
     there = path.stat().st_size if path.is_file() else 0
     if offset < 0 or length != size or offset + length > there:
         raise BundleError(
-            f"{name}: tensor {tensor.name!r} needs {size} bytes at {offset} of {path.name}, which has {there}; "
-            "bring the whole file beside the graph"
+            f"{name}: tensor {tensor.name!r} needs {size} bytes at {offset} of {path.name}, "
+            f"which has {there}; bring the whole file beside the graph"
         )
 
 
@@ -201,8 +216,8 @@ def _check_functions(name: str, model: onnx.ModelProto) -> None:
         total = 0
         for node in nodes:
             key = (node.domain, node.op_type)
-            if key in above:
-                raise BundleError(f"{name}: the function {node.op_type} calls itself")
+            if key in above or len(above) > _MAX_DEPTH:
+                raise BundleError(f"{name}: the function {node.op_type} calls itself or lies too deep")
             if key in functions and key not in sizes:
                 sizes[key] = expanded(_inner_nodes(functions[key]), (*above, key))
             total += sizes.get(key, 1)
@@ -210,7 +225,9 @@ def _check_functions(name: str, model: onnx.ModelProto) -> None:
 
     whole = expanded((node for graph in _graphs(model.graph) for node in graph.node), ())
     if whole > _MAX_NODES:
-        raise BundleError(f"{name}: {whole} nodes once its functions are inlined; at most {_MAX_NODES} are taken")
+        raise BundleError(
+            f"{name}: {whole} nodes once its functions are inlined; at most {_MAX_NODES} are taken"
+        )
 
 
 def _check_operators(name: str, model: onnx.ModelProto) -> None:
@@ -218,17 +235,24 @@ def _check_operators(name: str, model: onnx.ModelProto) -> None:
     for node in _nodes(model):
         full = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         if node.domain not in _STANDARD:
-            raise BundleError(f"{name}: operator {full} is not a standard ONNX operator; export it with those only")
+            raise BundleError(f"{name}: unknown operator {full}; export it with standard ONNX operators only")
         if not onnx.defs.has(node.op_type, max(1, min(opset, onnx.defs.onnx_opset_version())), ""):
-            raise BundleError(f"{name}: unknown operator {full} (opset {opset}); export it with standard operators")
+            raise BundleError(
+                f"{name}: unknown operator {full} (opset {opset}); export it with standard operators"
+            )
 
 
 def _check_structure(name: str, model: onnx.ModelProto) -> None:
     """Let ONNX check order, names and attributes, and work out shapes: none may be absurd."""
     try:
         onnx.checker.check_model(model)
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BundleError(f"{name}: not a valid graph ({reason}); export it or fetch it again") from error
     for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
@@ -242,10 +266,14 @@ def _check_structure(name: str, model: onnx.ModelProto) -> None:
 def _spec(name: str, value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-        raise BundleError(f"{name}: {value.name!r} is not a tensor of known rank; export it with declared shapes")
+        raise BundleError(
+            f"{name}: {value.name!r} is not a tensor of known rank; export it with declared shapes"
+        )
     try:
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{name}: {value.name!r} is of an unknown type ({kind.elem_type})") from error
-    axes = (axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim)
-    return TensorSpec(value.name, dtype, tuple(axes))
+    axes = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim)
+    if any(size is not None and size < 0 for size in axes):
+        raise BundleError(f"{name}: {value.name!r} claims the shape {axes}; export it again")
+    return TensorSpec(value.name, dtype, axes)

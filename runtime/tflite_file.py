@@ -1,6 +1,6 @@
 """Reads a TensorFlow Lite file into plain Python: tensors, operators, inputs and outputs.
 
-The file is not trusted: whatever is out of range in it is a ModelError, and nothing is allocated on its word alone.
+It is not trusted: what is out of range in it is a ModelError, and nothing big is allocated on its word.
 """
 
 import math
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 
-__all__ = ["Network", "Operator", "Tensor", "read"]
+__all__ = ["DAMAGE", "Network", "Operator", "Tensor", "read"]
 
-_MAX_ELEMENTS = 1 << 26
+_MAX_ELEMENTS = 1 << 24
 _DTYPES: dict[int, type[np.generic]] = {
     tflite.TensorType.FLOAT32: np.float32,
     tflite.TensorType.FLOAT16: np.float16,
@@ -24,12 +24,14 @@ _DTYPES: dict[int, type[np.generic]] = {
 }
 _OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
 
-# What the flatbuffers reader raises on offsets that lead nowhere.
-_DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError)
+DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, OverflowError, AttributeError)
+"""What reading a flatbuffer raises where its offsets lead nowhere."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
+    """One array of the network, constant or not."""
+
     name: str
     shape: tuple[int, ...]
     type: int
@@ -38,6 +40,8 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Operator:
+    """One step; `inputs` and `output` count in the network's tensors."""
+
     kind: str
     inputs: tuple[int, ...]  # -1: left out
     output: int
@@ -46,6 +50,8 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Network:
+    """Everything, in the order of computation."""
+
     tensors: list[Tensor]
     operators: list[Operator]
     inputs: tuple[int, ...]
@@ -53,14 +59,10 @@ class Network:
 
 
 def read(content: bytes) -> Network:
-    """The network in a .tflite file's bytes; raises ModelError where they are damaged or use what is not covered."""
-    try:
-        return _read(content)
-    except _DAMAGE as error:
-        raise ModelError(f"damaged TFLite file ({type(error).__name__}: {error}); fetch it again") from error
+    """The network in a .tflite file's bytes; options of operators are read from them later, when asked for.
 
-
-def _read(content: bytes) -> Network:
+    Raises ModelError or one of `DAMAGE` where they are damaged, ModelError where they use something else.
+    """
     if len(content) < 32 or content[4:8] != b"TFL3":
         raise ModelError("not a TFLite file (its signature TFL3 is missing); fetch it again")
     model = tflite.Model.GetRootAs(content, 0)
@@ -105,7 +107,7 @@ def _kind(model: Any, index: int) -> str:
         raise ModelError(f"damaged TFLite file: operator code {index}; fetch it again")
     code = model.OperatorCodes(index)
     number = max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
-    return _OPERATORS.get(number, f"number {number}")
+    return str(_OPERATORS.get(number, f"number {number}"))
 
 
 _OPTIONS = {
@@ -181,7 +183,7 @@ def _densify(name: str, shape: tuple[int, ...], values: NDArray[Any], sparsity: 
             or (counts < 0).any()
         ):
             raise ModelError(f"sparse tensor {name!r}: the segments of axis {axis} do not fit its indices")
-        if len(indices) and not (0 <= indices.min() and indices.max() < size):
+        if len(indices) and (indices.min() < 0 or indices.max() >= size):
             raise ModelError(f"sparse tensor {name!r}: an index of axis {axis} is outside 0..{size - 1}")
         places = np.repeat(places, counts) * size + indices
     if len(places) != len(values):

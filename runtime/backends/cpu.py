@@ -32,7 +32,9 @@ def best_precision() -> str:
 def start(graph: Graph, *, precision: str, threads: int | None) -> "CpuSession":
     """Make `graph` ready; BackendError for bf16, BundleError for a graph that ONNX Runtime refuses."""
     if precision == "bf16":
-        raise BackendError("precision bf16: the cpu backend has fp32 only; use --backend openvino or --precision fp32")
+        raise BackendError(
+            "precision bf16: the cpu backend has fp32 only; use --backend openvino or --precision fp32"
+        )
     return CpuSession(graph, threads)
 
 
@@ -56,16 +58,20 @@ class CpuSession:
         self._outputs = list(graph.outputs)
         self._failures = _failures()
         try:
-            self._session = onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                graph.content, options, providers=["CPUExecutionProvider"]
+            )
         except self._failures as error:
-            raise BundleError(f"{graph.name}: refused by onnxruntime ({_reason(error)}); export it again") from error
+            raise BundleError(f"{graph.name}: onnxruntime refuses it ({_reason(error)})") from error
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs by name, in arrays of their own."""
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except self._failures as error:
-            raise BackendError(f"{self._name}: onnxruntime failed while running ({_reason(error)})") from error
+            raise BackendError(
+                f"{self._name}: onnxruntime failed while running ({_reason(error)})"
+            ) from error
 
     def close(self) -> None:
         """Free the session."""
@@ -81,5 +87,6 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
+    """The end of the first line; ONNX Runtime puts codes and its own source lines before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0][-200:] if lines else type(error).__name__

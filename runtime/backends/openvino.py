@@ -3,21 +3,24 @@
 A graph with free axes is compiled once for each shape that it meets: fixed shapes run a quarter faster.
 """
 
+import logging
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BackendError, BundleError
+from ..files import home, private_folder
 from ..graph import Graph
 
-__all__ = ["best_precision", "missing", "start"]
+__all__ = ["best_precision", "core", "missing", "start"]
 
+_log = logging.getLogger(__name__)
 _MOST_SHAPES = 4  # compiled forms kept for one graph
 
 
@@ -26,7 +29,7 @@ def missing() -> str | None:
     if find_spec("openvino") is None:
         return "the package openvino is not installed"
     try:
-        found = "CPU" in _core().available_devices
+        found = "CPU" in core().available_devices
     except (ImportError, OSError, RuntimeError) as error:
         return f"openvino does not start ({error})"
     return None if found else "openvino finds no CPU device"
@@ -34,7 +37,7 @@ def missing() -> str | None:
 
 def best_precision() -> str:
     """bf16 where the CPU has instructions for it (AVX512-BF16, AMX), else fp32."""
-    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
 def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSession":
@@ -49,10 +52,26 @@ def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSess
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
+    """OpenVINO's `Core`, one for the process; every import of openvino in this package goes through here.
+
+    Importing openvino reports to its makers over the network, unless the package that does so is absent: it
+    has a stub for that. So that package is made absent for this process first.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     from openvino import Core
 
     return Core()
+
+
+def _compile_cache() -> dict[str, str]:
+    """Compiled graphs are kept between runs: loading one takes a quarter of the time that compiling takes."""
+    folder = home() / "openvino"
+    try:
+        return {"CACHE_DIR": str(private_folder(folder))}
+    except OSError as error:
+        _log.warning("%s cannot be written (%s): graphs are compiled anew each time", folder, error)
+        return {}
 
 
 class OpenVinoSession:
@@ -70,11 +89,12 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": threads or _cores(),
             # Pinned threads of two engines would share one core.
             "ENABLE_CPU_PINNING": False,
+            **_compile_cache(),
         }
         try:
-            self._model = _core().read_model(graph.content)
+            self._model = core().read_model(graph.content)
         except RuntimeError as error:
-            raise BundleError(f"{graph.name}: refused by openvino ({_reason(error)}); export it again") from error
+            raise BundleError(f"{graph.name}: openvino refuses it ({_reason(error)})") from error
         self._compiled: OrderedDict[tuple[tuple[int, ...], ...], _Compiled] = OrderedDict()
         shapes = [spec.shape for spec in graph.inputs.values()]
         if all(size is not None for shape in shapes for size in shape):
@@ -102,7 +122,9 @@ class OpenVinoSession:
         try:
             model = self._model.clone()
             model.reshape(dict(zip(self._inputs, map(list, shapes), strict=True)))
-            compiled = _Compiled(_core().compile_model(model, "CPU", self._settings), self._inputs, self._outputs)
+            compiled = _Compiled(
+                core().compile_model(model, "CPU", self._settings), self._inputs, self._outputs
+            )
         except RuntimeError as error:
             raise BundleError(
                 f"{self._name}: openvino cannot prepare it for inputs {shapes} ({_reason(error)})"
@@ -117,13 +139,18 @@ class _Compiled:
     """A graph compiled for one set of shapes, with its one request."""
 
     def __init__(self, model: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+        from openvino import Tensor
+
         self._request = model.create_infer_request()
-        self._inputs = [self._request.get_tensor(name).data for name in inputs]
+        self._tensor = Tensor
+        self._inputs = inputs
         self._outputs = [(name, self._request.get_tensor(name).data) for name in outputs]
 
     def run(self, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        for own, given in zip(self._inputs, arrays, strict=True):
-            np.copyto(own, given)
+        for name, array in zip(self._inputs, arrays, strict=True):
+            # Runs on the caller's memory; OpenVINO insists that it may be written, though it only reads it.
+            shared = array if array.flags.writeable else array.copy()
+            self._request.set_tensor(name, self._tensor(shared, shared_memory=True))
         self._request.infer()
         return {name: own.copy() for name, own in self._outputs}
 

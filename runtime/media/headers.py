@@ -1,4 +1,4 @@
-"""Size and orientation of an image file from its bytes alone, so that limits apply before anything is decoded.
+"""Size and orientation of an image file from its bytes alone, so that limits apply before decoding.
 
 PNG checksums and the end of a JPEG are checked here too, because decoders are lenient about them.
 """
@@ -8,14 +8,14 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from mmap import mmap
 
-__all__ = ["HEADER_ERRORS", "Header", "read_header"]
-
-Bytes = bytes | mmap
+__all__ = ["HEADER_ERRORS", "SIGNATURE_LENGTH", "Header", "is_known_image", "read_header"]
 
 HEADER_ERRORS = (ValueError, struct.error, IndexError)
-"""What `read_header` raises for a damaged file: a ValueError with its own words, or that the bytes ended early."""
+"""What `read_header` raises for a damaged file: a ValueError with its own words, or that it ended early."""
+
+SIGNATURE_LENGTH = 16
+"""Bytes from the start of a file that `is_known_image` needs."""
 
 _ORIENTATION_TAG = 274
 _EXIF_PREFIX = b"Exif\0\0"
@@ -33,22 +33,30 @@ class Header:
     animated: bool = False
 
 
-def read_header(content: Bytes) -> Header | None:
+def is_known_image(start: bytes) -> bool:
+    """Whether a file that begins with these SIGNATURE_LENGTH bytes is of a kind that `read_header` reads."""
+    return _parser(start) is not None
+
+
+def read_header(content: bytes) -> Header | None:
     """The header of a whole image file, None where the file is of none of the kinds known here.
 
     Raises one of HEADER_ERRORS where the kind is known but the file is damaged or cut short.
     """
-    start = content[:16]
-    for signature, parse in _PARSERS:
-        if signature.match(start):
-            header = parse(content)
-            if header.width < 1 or header.height < 1:
-                raise ValueError(f"its header says {header.width}x{header.height} pixels")
-            return header
-    return None
+    parse = _parser(content[:SIGNATURE_LENGTH])
+    if parse is None:
+        return None
+    header = parse(content)
+    if header.width < 1 or header.height < 1:
+        raise ValueError(f"its header says {header.width}x{header.height} pixels")
+    return header
 
 
-def _png(content: Bytes) -> Header:
+def _parser(start: bytes) -> Callable[[bytes], Header] | None:
+    return next((parse for signature, parse in _PARSERS if signature.match(start)), None)
+
+
+def _png(content: bytes) -> Header:
     width, height = struct.unpack_from(">II", content, 16)
     orientation, animated, at = 1, False, 8
     while True:
@@ -65,7 +73,7 @@ def _png(content: Bytes) -> Header:
         at = end + 4
 
 
-def _jpeg(content: Bytes) -> Header:
+def _jpeg(content: bytes) -> Header:
     width = height = 0
     orientation, at = 1, 2
     while True:
@@ -87,7 +95,7 @@ def _jpeg(content: Bytes) -> Header:
         at += 2 + length
 
 
-def _webp(content: Bytes) -> Header:
+def _webp(content: bytes) -> Header:
     (size,) = struct.unpack_from("<I", content, 4)
     if size + 8 > len(content):
         raise ValueError("it is cut short")
@@ -111,18 +119,18 @@ def _webp(content: Bytes) -> Header:
     return Header("webp", width, height, orientation, animated=bool(content[20] & 0x02))
 
 
-def _bmp(content: Bytes) -> Header:
+def _bmp(content: bytes) -> Header:
     (size,) = struct.unpack_from("<I", content, 14)
     width, height = struct.unpack_from("<HH" if size == 12 else "<ii", content, 18)
     return Header("bmp", width, abs(height))
 
 
-def _gif(content: Bytes) -> Header:
+def _gif(content: bytes) -> Header:
     width, height = struct.unpack_from("<HH", content, 6)
     return Header("gif", width, height, animated=True)
 
 
-def _tiff(content: Bytes) -> Header:
+def _tiff(content: bytes) -> Header:
     tags = _tiff_tags(content)
     if 256 not in tags or 257 not in tags:
         raise ValueError("its size is missing")
@@ -142,7 +150,7 @@ def _valid_orientation(tags: dict[int, int]) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _tiff_tags(content: Bytes) -> dict[int, int]:
+def _tiff_tags(content: bytes) -> dict[int, int]:
     """The single 16- and 32-bit values of the first directory of a TIFF structure."""
     order = {b"II": "<", b"MM": ">"}.get(content[:2])
     if order is None:
@@ -157,7 +165,7 @@ def _tiff_tags(content: Bytes) -> dict[int, int]:
     return tags
 
 
-_PARSERS: tuple[tuple[re.Pattern[bytes], Callable[[Bytes], Header]], ...] = (
+_PARSERS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
     (re.compile(rb"\xff\xd8\xff"), _jpeg),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),

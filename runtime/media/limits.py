@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import LimitError
 
-__all__ = ["Limits"]
+__all__ = ["DEFAULT_LIMITS", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -32,3 +32,6 @@ class Limits:
                 f"{path}: {seconds:.1f} s of video are more than the limit of {self.max_seconds:g} s; "
                 f"cut it with --duration or allow it with --max-seconds {int(seconds) + 1}"
             )
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,24 +1,28 @@
-"""Turns stored pixels into the one kind of picture that the runtime knows: RGB, opaque, upright, square pixels."""
+"""Turns stored pixels into the one kind of picture that the runtime knows: opaque, upright, square RGB."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.sidedata.sidedata import SideData
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from ...errors import MediaError
 from .frame import Image
 from .limits import Limits
 
 __all__ = ["FrameConverter", "over_white", "upright"]
 
-_TURNS = {
+_TURNS: dict[int, Callable[[Image], Image]] = {
     2: lambda image: cv2.flip(image, 1),
     3: lambda image: cv2.rotate(image, cv2.ROTATE_180),
     4: lambda image: cv2.flip(image, 0),
-    5: cv2.transpose,
+    5: lambda image: cv2.transpose(image),
     6: lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE),
     7: lambda image: cv2.flip(cv2.transpose(image), -1),
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
@@ -54,8 +58,8 @@ def over_white(rgba: NDArray[np.uint8]) -> Image:
 class FrameConverter:
     """Makes every decoded frame of one video a picture of the size that the first one has.
 
-    Colours follow the video's own matrix and range; where the matrix is not stated, BT.709 is taken for HD sizes and
-    BT.601 below, as players do. Brightness curves are taken as they are: HDR video is not tone mapped.
+    Colours follow the video's own matrix and range; where the matrix is not stated, BT.709 is taken for HD
+    sizes and BT.601 below, as players do. Brightness curves are taken as they are: HDR is not tone mapped.
     """
 
     def __init__(self, path: Path, limits: Limits, pixel_aspect: Fraction):
@@ -75,17 +79,24 @@ class FrameConverter:
             self._limits.check_pixels(self._path, *self._size)
         width, height = reversed(self._size) if turned else self._size
         has_alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
-        pixels = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgba" if has_alpha else "rgb24",
-            src_colorspace=_assumed_matrix(frame),
-            interpolation=None if (width, height) == (frame.width, frame.height) else Interpolation.BICUBIC,
-            threads=1,
-        ).to_ndarray()
-        image = over_white(pixels) if has_alpha else np.ascontiguousarray(pixels)
-        return upright(image, orientation)
+        scaled = (width, height) != (frame.width, frame.height)
+        try:
+            shown = self._reformatter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="rgba" if has_alpha else "rgb24",
+                src_colorspace=_assumed_matrix(frame),
+                interpolation=Interpolation.BICUBIC if scaled else None,
+                threads=1,
+            )
+        except av.FFmpegError as error:
+            raise MediaError(
+                f"{self._path}: its pixel format {frame.format.name} cannot be converted ({error.strerror}); "
+                "convert the video to H.264, for example with ffmpeg"
+            ) from error
+        pixels = np.ascontiguousarray(shown.to_ndarray(), np.uint8)
+        return upright(over_white(pixels) if has_alpha else pixels, orientation)
 
 
 def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
@@ -96,14 +107,12 @@ def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, 
 
 
 def _orientation(frame: av.VideoFrame) -> int:
-    """The frame's display matrix as an EXIF orientation; slanted angles, which no camera writes, count as upright."""
-    if frame.rotation == 0 and not frame.side_data:
+    """The frame's display matrix as EXIF orientation; slanted angles, which no camera makes, are ignored."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return 1
-    for side_data in frame.side_data.values():
-        if side_data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(side_data, np.int32)[:5] / 65536
-            return _MATRIX_ORIENTATIONS.get((round(a), round(b), round(c), round(d)), 1)
-    return 1
+    a, b, _, c, d = np.frombuffer(bytes(cast(SideData, matrix)), np.int32)[:5] / 65536
+    return _MATRIX_ORIENTATIONS.get((round(a), round(b), round(c), round(d)), 1)
 
 
 def _assumed_matrix(frame: av.VideoFrame) -> Colorspace | None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Engine, load
+from ..engine import Precision, load
 from ..media.frame import Image
 from ..models import model_path
 
@@ -42,10 +42,11 @@ class Detector:
     SIDE = 192  # input pixels
     STRIDE = 4
 
-    def __init__(self, *, backend: str, threads: int | None, min_score: float = 0.6) -> None:
+    def __init__(
+        self, *, backend: str, precision: Precision, threads: int | None, min_score: float = 0.6
+    ) -> None:
         """Load the network; `min_score` (0..1) is where a candidate counts as a face."""
-        # Half precision moves boxes by pixels and gains nothing at this size, so it is not offered.
-        self._engine: Engine = load(model_path(self.NETWORK), backend=backend, precision="fp32", threads=threads)
+        self._engine = load(model_path(self.NETWORK), backend=backend, precision=precision, threads=threads)
         self._input = next(iter(self._engine.inputs))
         cells = self.SIDE // self.STRIDE
         ys, xs = np.mgrid[0:cells, 0:cells]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import load
+from ..engine import Precision, load
 from ..media.frame import Image
 from ..models import model_path
 from .detector import Detection
@@ -70,10 +70,12 @@ class LandmarkNetwork:
     MESH_SIDE = 192
     IRIS_SIDE = 64
 
-    def __init__(self, *, backend: str, threads: int | None) -> None:
-        """Load both networks; full precision only, since half precision shows as jitter."""
-        self._mesh = load(model_path("face_landmark"), backend=backend, precision="fp32", threads=threads)
-        self._iris = load(model_path("iris_landmark"), backend=backend, precision="fp32", threads=threads)
+    def __init__(self, *, backend: str, precision: Precision, threads: int | None) -> None:
+        """Load both networks."""
+        self._mesh, self._iris = (
+            load(model_path(name), backend=backend, precision=precision, threads=threads)
+            for name in ("face_landmark", "iris_landmark")
+        )
         self._mesh_input = next(iter(self._mesh.inputs))
         self._iris_input = next(iter(self._iris.inputs))
 
@@ -126,9 +128,30 @@ def _eye_region(landmarks: Floats, corners: tuple[int, int], angle: float) -> Re
 
 def _crop(image: Image, region: Region, pixels: int) -> Floats:
     """(pixels, pixels, 3) float32 in [0, 1] of the region; black outside the picture."""
+    matrix = region.to_picture(pixels)
+    shrink = int(region.side / pixels)
+    if shrink > 1:
+        # Sampling every n-th pixel of a large face would show noise as movement: average first.
+        image, matrix = _shrunk(image, region, matrix, shrink)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    patch = cv2.warpAffine(image, region.to_picture(pixels), (pixels, pixels), flags=flags)
+    patch = cv2.warpAffine(image, matrix, (pixels, pixels), flags=flags)
     return np.asarray(patch, np.float32) * np.float32(1 / 255)
+
+
+def _shrunk(image: Image, region: Region, matrix: Floats, shrink: int) -> tuple[Image, Floats]:
+    """The part of the picture around a region, `shrink` times smaller, and the map into it."""
+    reach = 0.75 * region.side  # half the diagonal, rounded up
+    x0, y0 = max(0, int(region.x - reach)), max(0, int(region.y - reach))
+    part = image[y0 : max(y0 + 1, int(region.y + reach)), x0 : max(x0 + 1, int(region.x + reach))]
+    if part.size == 0:
+        return image, matrix
+    size = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
+    small = cv2.resize(part[: size[1] * shrink, : size[0] * shrink], size, interpolation=cv2.INTER_AREA)
+    moved = matrix.copy()
+    moved[:, 2] -= (x0, y0)
+    moved /= shrink
+    moved[:, 2] -= (1 - 1 / shrink) / 2
+    return np.asarray(small, np.uint8), moved
 
 
 def _place(points: Floats, region: Region, pixels: int) -> Floats:

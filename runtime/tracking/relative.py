@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .canonical import load
 from .face import Face, Motion
 
-__all__ = ["RelativeMotion", "between", "eased", "proportions"]
+__all__ = ["RelativeMotion", "between", "eased", "proportions", "strengthened"]
 
 Floats = NDArray[np.float32]
 
@@ -48,10 +48,11 @@ def between(neutral: Face, face: Face) -> Motion:
 
 def eased(motion: Motion, amount: float) -> Motion:
     """`motion` scaled by `amount`: 0 is the still source, 1 the motion itself, more exaggerates."""
-    return _strengthened(motion, amount, amount)
+    return strengthened(motion, amount, amount)
 
 
-def _strengthened(motion: Motion, pose: float, expression: float) -> Motion:
+def strengthened(motion: Motion, pose: float, expression: float) -> Motion:
+    """`motion` with the head's movement times `pose` and what the face does times `expression`."""
     turn = cv2.Rodrigues(motion.rotation.astype(np.float64))[0]
     return Motion(
         rotation=cv2.Rodrigues(turn * pose)[0].astype(np.float32),
@@ -107,7 +108,7 @@ class RelativeMotion:
 
     def _seen(self, face: Face, time: float) -> Motion:
         motion = replace(between(self._neutral, face), rotation=face.pose.rotation @ self._turned_from.T)
-        motion = _strengthened(motion, self._pose_strength, self._expression_strength)
+        motion = strengthened(motion, self._pose_strength, self._expression_strength)
         if self._lost is not None:
             self._returned = _Loss(time, self._shown)
             self._lost = None

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FaceNotFoundError
+from ..engine import Precision
 from ..media.frame import Image
 from .detector import Detector
 from .face import Face
@@ -32,13 +33,18 @@ class Tracker:
         self,
         *,
         backend: str = "auto",
+        precision: Precision = "auto",
         threads: int | None = None,
         face: int | None = None,
         smooth: bool = True,
     ) -> None:
-        """Load the networks; `threads` is the number of CPU threads for each (None: the backend decides)."""
-        self._detector = Detector(backend=backend, threads=threads)
-        self._network = LandmarkNetwork(backend=backend, threads=threads)
+        """Load the networks; `threads` is the number of CPU threads for each (None: the backend decides).
+
+        `precision` "auto" is float32 whatever the machine prefers: half precision shows as jitter.
+        """
+        precision = "fp32" if precision == "auto" else precision
+        self._detector = Detector(backend=backend, precision=precision, threads=threads)
+        self._network = LandmarkNetwork(backend=backend, precision=precision, threads=threads)
         self._smoother = FaceSmoother() if smooth else None
         self._number = face
         self.reset()

@@ -4,13 +4,9 @@ import _thread
 import json
 import threading
 import time
-from collections import Counter
-from fractions import Fraction
 
-import numpy as np
 import pytest
-from reenact.runtime.media.frame import Frame
-from reenact.runtime.stream import Slot, Stage, StreamInterrupted, at_rate, run_stream
+from reenact.runtime.stream import Slot, Stage, StreamInterrupted, run_stream
 
 
 class ListSink:
@@ -195,6 +191,13 @@ def test_a_second_ctrl_c_throws_the_output_away():
     assert sink.ends == ["aborted"]
 
 
+def test_a_stop_before_the_first_frame_leaves_no_output():
+    stop, sink = threading.Event(), ListSink()
+    stop.set()
+    assert run_stream(endless(), [], sink, stop=stop).frames == 0
+    assert sink.ends == ["aborted"]
+
+
 def test_progress_is_told_in_the_callers_thread():
     seen = []
     run_stream(
@@ -225,31 +228,3 @@ def test_statistics_become_json_with_fps_and_causes():
     assert told["fps"] == pytest.approx(stats.fps)
     assert told["drops"] == {}
     assert [s["name"] for s in told["stages"]] == ["decode", "same", "encode"]
-
-
-def frames_at(times_ms):
-    return [Frame(np.full((2, 2, 3), i, np.uint8), ms, Fraction(1, 1000)) for i, ms in enumerate(times_ms)]
-
-
-def shown(times_ms, fps):
-    drops = Counter()
-    out = list(at_rate(frames_at(times_ms), fps, drops))
-    assert [f.pts for f in out] == list(range(len(out)))
-    assert {f.time_base for f in out} <= {Fraction(1) / Fraction(fps).limit_denominator(1001)}
-    return [int(f.image[0, 0, 0]) for f in out], drops["frame rate"]
-
-
-def test_a_slower_rate_drops_frames_and_counts_them():
-    assert shown(range(0, 1000, 100), 5) == ([0, 2, 4, 6, 8], 5)
-
-
-def test_a_faster_rate_repeats_frames():
-    assert shown([0, 100, 200], 20) == ([0, 0, 1, 1, 2, 2], 0)
-
-
-def test_an_uneven_clip_becomes_even_at_the_right_times():
-    assert shown([0, 10, 300, 400], 10) == ([0, 1, 1, 2, 3], 0)
-
-
-def test_one_frame_stays_one_frame():
-    assert shown([0], 25) == ([0], 0)

@@ -55,7 +55,8 @@ class HeadMesh:
         self.head = canonical.neutral + face.expression
         self.face_px = face.landmarks_px[:468]
         self._proportions = proportions(self.head)
-        self._triangles = canonical.triangles.astype(np.int32)
+        parts = (canonical.triangles, canonical.eye_triangles, canonical.mouth_triangles)
+        self._triangles = np.concatenate(parts).astype(np.int32)
         self._lids = [LidPairs(contour, self.head) for contour in (RIGHT_EYE, LEFT_EYE)]
 
         oval = _finer(np.asarray(OVAL))
@@ -70,7 +71,7 @@ class HeadMesh:
         self._rings_head = face.pose.unproject(rings_px[1:].reshape(-1, 3))
         self._solid = _solidity(outline - middle, face.pose)[1:]
         self._skin = np.exp(-((_RINGS[1:] - 1) / _SKIN_REACH))[:, None].astype(np.float32)
-        self._ring_triangles = _ring_triangles(len(oval), len(_RINGS))
+        self._ring_triangles = _ring_triangles(oval.shape[1], len(_RINGS))
         self.sources = self._vertices(self.face_px, self._rings_px)
 
     @property

@@ -12,7 +12,7 @@ _UPPER_LIP = [191, 80, 81, 82, 13, 312, 311, 310, 415]
 _LOWER_LIP = [95, 88, 178, 87, 14, 317, 402, 318, 324]
 
 _UPPER_SHARE = 0.8  # of a lid's closing that the upper lid does
-_SHUT_BELOW = 0.12  # openness ratio that a tracked shut eye still reads
+_SHUT_BELOW = 0.2  # openness ratio that a tracked shut eye still reads
 
 
 class LidPairs:

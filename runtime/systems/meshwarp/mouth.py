@@ -22,9 +22,10 @@ _CORNERS = (78, 308)
 _UPPER, _LOWER = 13, 14
 _JAW = [152, 148, 377, 175]
 _AROUND = [1, 2, 98, 327, 205, 425]  # nose base and cheeks: fixed to the upper jaw
+_OVERLAP = 0.05  # cm of lip that the interior covers
 # Opening beyond the photo's own, in mouth widths, over which the interior fades in.
 _FADE = (0.015, 0.06)
-_PHOTO_TEETH = 0.08  # openness above which the photo's own interior is worth showing
+_PHOTO_TEETH = 0.15  # openness above which the photo's own interior is worth showing
 
 
 class MouthLayer:
@@ -59,7 +60,7 @@ class MouthLayer:
         opened = float(moved.head[_LOWER, 1] - moved.head[_UPPER, 1]) - self._gap
         amount = np.clip((opened / width - _FADE[0]) / (_FADE[1] - _FADE[0]), 0, 1)
         lips = moved.face_px[self._lips, :2]
-        box = bounds(lips, 3.0, canvas.shape)
+        box = bounds(lips, 3.0 + 0.1 * moved.scale, canvas.shape)
         if amount <= 0 or box is None:
             return
         anchors = _AROUND + list(_CORNERS)
@@ -86,7 +87,9 @@ class MouthLayer:
             ),
         )
         self._draw_photo_teeth(layer, box, affine_between(moved.rigid_px[anchors, :2], self._source_px[anchors]))
-        mask = polygon_mask(lips, box, soften=0.05 * moved.scale)
+        # A little over the lips' edge, where the photo's own teeth or the shut mouth's line would peep out.
+        wide = cv2.dilate(polygon_mask(lips, box), _disc(_OVERLAP * moved.scale))
+        mask = np.asarray(cv2.GaussianBlur(wide, (0, 0), max(0.4, 0.03 * moved.scale)), np.uint8)
         _shade_edge(layer, polygon_mask(lips, box), 0.3 * moved.scale)
         if amount < 1:
             mask = np.asarray(mask * amount, np.uint8)
@@ -104,16 +107,24 @@ class MouthLayer:
         blend(layer, np.asarray(teeth, np.uint8), np.asarray(mask, np.uint8), 0, 0)
 
 
+def _disc(radius: float) -> Image:
+    """Structuring element of a radius in pixels."""
+    side = 2 * round(radius) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
 def _palette(photo: Image, face_px: Floats) -> Floats:
     """(4, 3) float32 RGB 0..255 of teeth, cavity, tongue and gum, in the light and tint of the photo's own skin."""
-    x, y = face_px[[205, 425, 50, 280, 9], :2].T
-    columns = np.clip(np.rint(x).astype(int), 0, photo.shape[1] - 1)
-    rows = np.clip(np.rint(y).astype(int), 0, photo.shape[0] - 1)
-    skin = np.median(photo[rows, columns].astype(np.float32), axis=0)
+    side = max(2, round(0.06 * float(np.ptp(face_px[:, 0]))))
+    samples = [
+        cv2.getRectSubPix(photo, (side, side), (float(x), float(y))).reshape(-1, 3)
+        for x, y in face_px[[205, 425, 151, 9, 200], :2]
+    ]
+    skin = np.median(np.concatenate(samples).astype(np.float32), axis=0)
     light = float(skin.mean())
     # A grey photo has grey teeth and a grey tongue.
     colourful = float(np.clip(np.ptp(skin) / 25.0, 0, 1))
-    tint = 0.3 * skin / max(light, 1.0) + 0.7
+    tint = 0.15 * skin / max(light, 1.0) + 0.85
     brightness = float(np.clip(0.9 * light + 55, 60, 225))
     teeth = brightness * (1 + colourful * (np.array([1.0, 0.96, 0.88]) * tint - 1))
     cavity = light * (0.14 + colourful * (np.array([0.22, 0.1, 0.1]) - 0.14))
@@ -125,7 +136,7 @@ def _palette(photo: Image, face_px: Floats) -> Floats:
 def _shade_edge(layer: Image, mask: Image, reach: float) -> None:
     """Darken a layer towards the edge of its mask, in place: lips cast a shadow inwards; `reach` in pixels."""
     inner = cv2.GaussianBlur(mask, (0, 0), max(reach, 0.5)).astype(np.float32) / 255
-    light = 0.55 + 0.45 * np.clip((inner - 0.4) / 0.5, 0, 1)
+    light = 0.7 + 0.3 * np.clip((inner - 0.4) / 0.5, 0, 1)
     layer[:] = (layer * light[..., None]).astype(np.uint8)
 
 
@@ -153,27 +164,26 @@ def _draw_interior(layer: Image, linear: Floats, origin: Floats, palette: Floats
             y = linear[1, 0] * column + linear[1, 1] * row + origin[1]
             side = x / half
             bow = side * side
-            light = max(0.12, 1.0 - 0.75 * bow)
+            light = max(0.15, 1.0 - 0.65 * bow)
             seam = 1.0
             for k in range(4):
                 distance = (abs(x) - seams[k]) / (0.035 + 0.5 * pixel)
-                seam -= 0.22 * np.exp(-distance * distance)
+                seam -= 0.14 * np.exp(-distance * distance)
             # Upper teeth end a little below the upper lip at rest and curve up towards the corners.
-            edge = lip + 0.34 - 0.32 * bow + 0.05 * abs(np.sin(3.6 * x))
+            edge = lip + 0.48 - 0.4 * bow + 0.05 * abs(np.sin(3.6 * x))
             above = (1 - _step(edge - 0.06 - pixel, edge + 0.03 + pixel, y)) * (1 - own_teeth)
             above *= 1 - _step(0.8, 1.0, abs(side))
-            under_lip = 0.6 + 0.4 * _step(0.0, 0.35, y - upper)
-            # Lower teeth stand behind the lower lip, deeper in shade.
-            rim = jaw + 0.3 + 0.25 * bow
-            rim = max(rim, lower - 0.42 + 0.25 * bow)
-            below = _step(rim - 0.05 - pixel, rim + 0.05 + pixel, y) * (1 - _step(0.65, 0.9, abs(side)))
+            under_lip = 0.72 + 0.28 * _step(0.0, 0.3, y - upper)
+            # Lower teeth meet the upper ones in a shut jaw and go down with it, behind the lower lip.
+            rim = jaw + 0.52 + 0.1 * bow
+            below = _step(rim - 0.05 - pixel, rim + 0.05 + pixel, y) * (1 - _step(0.55, 0.85, abs(side)))
             # The tongue lies in front of the throat and behind the lower teeth.
-            rise = (y - (lower - 0.9)) / 0.7
-            tongue = _step(0.0, 1.0, rise) * (1 - _step(0.35, 0.8, abs(side))) * 0.75
+            crown = lower - 0.75 + 0.5 * bow
+            tongue = _step(crown - 0.25, crown + 0.35, y) * (1 - _step(0.4, 0.85, abs(side))) * 0.85
             depth = 1.0 - 0.5 * _step(0.2, 1.2, min(y - upper, lower - y))
             for c in range(3):
                 value = palette[1, c] * depth
                 value += (palette[2, c] * 0.6 - value) * tongue
-                value += (palette[0, c] * 0.6 * light * seam - value) * below
+                value += (palette[0, c] * 0.78 * light * seam - value) * below
                 value += (palette[0, c] * light * seam * under_lip - value) * above
                 layer[row, column, c] = np.uint8(min(255.0, max(0.0, value)))

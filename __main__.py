@@ -1,0 +1,6 @@
+"""`python -m reenact` is the `reenact` command."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

