@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import FaceNotFoundError
 from ..runtime.media.frame import Frame, Image
 from ..runtime.media.reader import VideoReader
+from ..runtime.neutral import rest_costs
 from ..runtime.systems import registry
 from ..runtime.systems.protocol import Observation
 from ..runtime.tracking.face import Face
@@ -86,10 +87,11 @@ class _Row:
 
 
 def _first_good(faces: list[Face | None], path: Path) -> int:
-    for index, face in enumerate(faces):
-        if face is not None and face.score > 0.9:
-            return index
-    raise FaceNotFoundError(f"{path}: no frame with a clear face")
+    """The first frame nearly as good a photo as the best of the clip: frontal, mouth shut, eyes open."""
+    costs = rest_costs(faces)
+    if not np.isfinite(costs).any():
+        raise FaceNotFoundError(f"{path}: no frame with a face")
+    return int(np.argmax(costs <= 1.3 * costs.min() + 0.3))
 
 
 def _similarities(frame: Frame, output: Image, still: Image, face: Face) -> tuple[float, float]:

@@ -1,6 +1,7 @@
-"""A mirror-symmetric triangulation of the Face Mesh points that keeps the contours of eyes, lips and face as edges."""
+"""A mirror-symmetric triangulation of the Face Mesh points that keeps the contours of eyes, lips and face."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,14 @@ AXIS_BEHIND_CM = 9.0  # the unrolled cylinder's axis behind the mean of the poin
 def triangulate_face(neutral: NDArray[np.float32], mirror: Indices) -> tuple[Indices, Indices, Indices]:
     """Triangles (T, 3) of the skin, of the eye openings and of the mouth opening, clockwise in the picture.
 
-    The person's right half is triangulated on its unrolled cylinder (constrained Delaunay), the left half mirrors
-    it. Raises ValueError where contours cross in the unrolled plane.
+    The person's right half is triangulated on its unrolled cylinder (constrained Delaunay), the left half
+    mirrors it. Raises ValueError where contours cross there or points meet.
     """
     flat = unfold(neutral)
     middle = np.flatnonzero(mirror == np.arange(468))
     half = [int(i) for i in np.flatnonzero((flat[:, 0] < 0) | (mirror == np.arange(468)))]
     chain = [int(i) for i in middle[np.argsort(flat[middle, 1])]]
-    kept = {_edge(a, b) for a, b in zip(chain, chain[1:], strict=False)}
+    kept = {_edge(a, b) for a, b in pairwise(chain)}
     for contour in (OVAL, OUTER_LIPS, INNER_LIPS, RIGHT_EYE):
         kept |= {_edge(a, b) for a, b in _sides(contour) if a in half and b in half}
     boundary = [i for i in OVAL if i in half]
@@ -54,6 +55,8 @@ def _triangulate(flat: Doubles, points: Sequence[int], kept: set[Edge], outline:
         if _crosses(flat, edge, edges[:number]):
             raise ValueError(f"contour edge {edge} crosses another in the unrolled face")
     pairs = [(a, b) for k, a in enumerate(points) for b in points[k + 1 :] if _edge(a, b) not in kept]
+    if min(float(np.linalg.norm(flat[a] - flat[b])) for a, b in pairs) < 1e-4:
+        raise ValueError("two points of the unrolled face lie on each other")
     pairs.sort(key=lambda pair: float(np.linalg.norm(flat[pair[0]] - flat[pair[1]])))
     where = flat[np.asarray(points)]
     for a, b in pairs:

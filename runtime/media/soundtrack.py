@@ -1,5 +1,6 @@
 """Carries the audio of one file into another, copied where the container allows, else encoded anew."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -64,7 +65,8 @@ class Soundtrack:
             packet = self._next
             if packet is None or float((packet.pts or 0) * packet.time_base) >= seconds:
                 return
-            self._output.mux(packet)
+            with suppress(av.InvalidDataError):  # a damaged packet that the container does not take
+                self._output.mux(packet)
             self._next = None
 
     def close(self) -> None:
@@ -93,9 +95,11 @@ class Soundtrack:
 
     def _copied(self, source: AudioStream, target: AudioStream) -> Iterator[AudioPacket]:
         starts_between_packets = self._output.format.name in _EDIT_LISTS
+        last = -math.inf
         for packet in self._demuxed(source):
-            if packet.pts is None or packet.dts is None:
-                continue
+            if packet.pts is None or packet.dts is None or packet.dts <= last:
+                continue  # containers take neither what has no time nor what goes back in it
+            last = packet.dts
             shift = round(self._start / packet.time_base)
             is_priming = packet.pts < 0  # what the encoder put before the beginning; decoders expect it
             packet.pts -= shift

@@ -27,9 +27,9 @@ __all__ = [
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int16]
 
-# Closed contours of the Face Mesh; right and left are the person's. Eyes run from the outer corner along the lower
-# lid to the inner corner and back along the upper lid; lips from the right corner along the lower lip and back;
-# the oval from the forehead's middle towards the person's left. RIGHT_X[k] and LEFT_X[k] mirror each other.
+# Closed contours of the Face Mesh; right and left are the person's. Eyes run from the outer corner along the
+# lower lid to the inner corner and back along the upper lid; lips from the right corner along the lower lip and
+# back; the oval from the forehead's middle to the person's left. RIGHT_X[k] and LEFT_X[k] mirror each other.
 # fmt: off
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -50,14 +50,12 @@ _FILE = Path(__file__).parents[1] / "assets" / "canonical_face.npz"
 class CanonicalFace:
     """An average face in the head frame of `face.py`: centimetres, x right in the picture, y down, z away.
 
-    The origin is the centroid of `neutral` weighted by `rigidity`. Upright and looking at the viewer, the face
-    has no rotation. Arrays are read-only.
+    The origin is the centroid of `neutral` weighted by `rigidity`. Upright and looking at the viewer, the
+    face has no rotation. Arrays are read-only.
     """
 
     neutral: Floats  # (468, 3) cm
-    triangles: (
-        Indices  # (T, 3) skin, without the openings of eyes and mouth; clockwise as the viewer sees them
-    )
+    triangles: Indices  # (T, 3) skin without the openings of eyes and mouth, clockwise in the picture
     eye_triangles: Indices  # (E, 3) inside the eye contours
     mouth_triangles: Indices  # (M, 3) inside the inner lips
     mirror: Indices  # (468,) the point on the other side of the face, itself for the middle

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .canonical import load
+from .eyes import LEFT_IRIS, RIGHT_IRIS
 from .face import Face, HeadPose
-from .landmarks import LEFT_IRIS, RIGHT_IRIS
 
 __all__ = ["describe", "fit_pose", "measure", "mouth_openness"]
 
@@ -74,4 +74,6 @@ def _gaze(head: Floats, iris: slice, eye: tuple[int, int, tuple[tuple[int, int],
     """Iris centre minus the middle of the eye's corners, head frame x and y, in eye widths."""
     corners = head[list(eye[:2]), :2]
     width = np.linalg.norm(corners[0] - corners[1])
-    return np.asarray((head[iris, :2].mean(axis=0) - corners.mean(axis=0)) / max(float(width), 1e-6), np.float32)
+    return np.asarray(
+        (head[iris, :2].mean(axis=0) - corners.mean(axis=0)) / max(float(width), 1e-6), np.float32
+    )

@@ -11,7 +11,8 @@ from ..media.frame import Image
 from .detector import Detector
 from .face import Face
 from .geometry import measure
-from .landmarks import LandmarkNetwork, Region
+from .landmarks import LandmarkNetwork
+from .region import Region
 from .smoothing import FaceSmoother
 
 __all__ = ["Tracker"]
@@ -28,6 +29,9 @@ class Tracker:
 
     MIN_SCORE = 0.5  # below this the landmark network does not believe that its region shows a face
     SEARCH_PAUSE_S = 0.2  # between two searches of a whole frame in tiles while there is no face
+
+    searches: int
+    """How many frames `track` has searched for a face because it knew of none."""
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Tracker:
         self._network = LandmarkNetwork(backend=backend, precision=precision, threads=threads)
         self._smoother = FaceSmoother() if smooth else None
         self._number = face
+        self.searches = 0
         self.reset()
 
     def reset(self) -> None:
@@ -120,6 +125,7 @@ class Tracker:
 
     def _search(self, image: Image, time: float) -> tuple[Floats, float] | None:
         """Detect anew; small faces are looked for only now and then, since that takes many looks at the frame."""
+        self.searches += 1
         thorough = not 0 <= time - self._searched < self.SEARCH_PAUSE_S
         detections = self._detector.find(image, tiles=3 if thorough else 1)
         if thorough:
@@ -129,8 +135,10 @@ class Tracker:
         if self._seen_at is not None:
             x, y, size = self._seen_at
             detections.sort(
-                key=lambda d: np.hypot((d.box[0] + d.box[2]) / 2 - x, (d.box[1] + d.box[3]) / 2 - y)
-                + abs(d.size - size)
+                key=lambda d: (
+                    np.hypot((d.box[0] + d.box[2]) / 2 - x, (d.box[1] + d.box[3]) / 2 - y)
+                    + abs(d.size - size)
+                )
             )
         elif self._number is not None:
             # Until enough faces are in view the one asked for is not there yet.
@@ -144,13 +152,15 @@ class Tracker:
     def _locate(self, image: Image, region: Region, *, rounds: int) -> tuple[Floats, float] | None:
         """Landmarks in a region, looked at again in the region they give; None where there is no face after all."""
         for _ in range(rounds):
+            if rounds > 1:
+                self._network.forget()
             if not 4.0 <= region.side <= 8.0 * max(image.shape[:2]):
                 return None
-            landmarks, score = self._network.locate(image, region)
-            if score < self.MIN_SCORE or not np.isfinite(landmarks).all():
+            located = self._network.locate(image, region, min_score=self.MIN_SCORE)
+            if located is None:
                 return None
-            region = Region.of_landmarks(landmarks)
-        return landmarks, score
+            region = Region.of_landmarks(located[0])
+        return located
 
 
 def _size(face: Face) -> float:

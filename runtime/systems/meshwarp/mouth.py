@@ -22,6 +22,7 @@ _CORNERS = (78, 308)
 _UPPER, _LOWER = 13, 14
 _JAW = [152, 148, 377, 175]
 _AROUND = [1, 2, 98, 327, 205, 425]  # nose base and cheeks: fixed to the upper jaw
+_CHIN_SLIDE = 0.35  # cm
 _OVERLAP = 0.05  # cm of lip that the interior covers
 # Opening beyond the photo's own, in mouth widths, over which the interior fades in.
 _FADE = (0.015, 0.06)
@@ -65,7 +66,8 @@ class MouthLayer:
             return
         anchors = _AROUND + list(_CORNERS)
         to_head = affine_between(moved.rigid_px[anchors, :2], self._head[anchors, :2])
-        jaw = moved.head[_JAW, 1].mean() - self._head[_JAW, 1].mean()
+        # The chin's skin slides a little on a shut jaw.
+        jaw = max(0.0, float((moved.head[_JAW, 1] - self._head[_JAW, 1]).mean()) - _CHIN_SLIDE)
         layer = np.empty((box[3] - box[1], box[2] - box[0], 3), np.uint8)
         _draw_interior(
             layer,

@@ -215,16 +215,6 @@ def test_a_change_of_size_keeps_the_first_size(
     assert np.diff(times) == pytest.approx([0.04] * 9, abs=1e-3)  # the second clock starts anew
 
 
-def test_a_stream_that_begins_in_mid_file_is_no_obstacle(
-    tmp_path: Path, make_video: Make, shades: Shades
-) -> None:
-    silent = make_video(tmp_path / "silent.ts", shades(30)).read_bytes()
-    with_sound = make_video(tmp_path / "sound.ts", shades(30), click_at=0.5).read_bytes()
-    path = tmp_path / "both.ts"
-    path.write_bytes(silent * 40 + with_sound * 2)
-    assert len(frames_of(path)) >= 42 * 30 - 2
-
-
 def test_noise_in_the_middle_costs_only_the_frames_it_hits(
     tmp_path: Path, make_video: Make, shades: Shades, capfd: pytest.CaptureFixture[str]
 ) -> None:

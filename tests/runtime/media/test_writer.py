@@ -187,6 +187,18 @@ def test_audio_duration_ends_the_sound_before_the_pictures(
     assert end == pytest.approx(1.0, abs=0.03)
 
 
+def test_damaged_sound_does_not_stop_the_movie(tmp_path: Path, make_video: Make, shades: Shades) -> None:
+    driving = make_video(tmp_path / "in.ts", shades(50), click_at=1.0)
+    content = bytearray(driving.read_bytes())
+    at = content.find(b"\xff\xf1", len(content) // 2)  # where an audio packet begins
+    while at >= 0:
+        content[at : at + 4] = b"\x00\x11\x22\x33"
+        at = content.find(b"\xff\xf1", at + 1000)
+    driving.write_bytes(content)
+    write(tmp_path / "out.mp4", shades(50), audio_from=driving)
+    assert numbers(read(tmp_path / "out.mp4")) == list(range(50))
+
+
 def test_a_silent_driving_gives_a_silent_movie(tmp_path: Path, make_video: Make, shades: Shades) -> None:
     driving = make_video(tmp_path / "in.mp4", shades(5))
     write(tmp_path / "out.mp4", shades(5), audio_from=driving)

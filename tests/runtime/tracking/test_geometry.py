@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from reenact.runtime.tracking.canonical import LEFT_EYE, RIGHT_EYE, load
+from reenact.runtime.tracking.eyes import LEFT_IRIS, RIGHT_IRIS
 from reenact.runtime.tracking.face import HeadPose, rotation_matrix
 from reenact.runtime.tracking.geometry import measure
-from reenact.runtime.tracking.landmarks import LEFT_IRIS, RIGHT_IRIS
 
 
 def _landmarks(pose, expression=None):

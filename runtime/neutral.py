@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FaceNotFoundError
 from .media.frame import Frame
 from .tracking.face import Face
 
-__all__ = ["Reference", "find_reference", "rest_index"]
+__all__ = ["Reference", "find_reference", "rest_costs", "rest_index"]
 
 SEARCH_SECONDS = 5.0  # from the first face on
 SEARCH_FRAMES = 150
@@ -20,7 +21,7 @@ _TURN = 0.3  # radians
 _MOUTH = 0.12  # openness
 _LIDS = 0.25  # of the person's usual openness
 _GAZE = 0.12  # eye widths
-_GRIMACE = 0.25  # cm, root mean square over the face
+_GRIMACE = 0.6  # cm, root mean square over the face
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,16 @@ def rest_index(faces: Sequence[Face | None]) -> int | None:
 
     None where there is no face at all. Of equals it is the first.
     """
+    costs = rest_costs(faces)
+    return int(np.argmin(costs)) if np.isfinite(costs).any() else None
+
+
+def rest_costs(faces: Sequence[Face | None]) -> NDArray[np.float64]:
+    """How far from rest each face is, 0 and up; about 1 for one clear departure, infinite where there is no face."""
+    costs = np.full(len(faces), np.inf)
     found = [(index, face) for index, face in enumerate(faces) if face is not None]
     if not found:
-        return None
+        return costs
     openness = np.array([face.eye_openness.mean() for _, face in found])
     usual_openness = max(float(np.percentile(openness, 80)), 1e-6)
     expressions = np.stack([face.expression for _, face in found])
@@ -99,11 +107,11 @@ def rest_index(faces: Sequence[Face | None]) -> int | None:
     mouth = np.array([max(face.mouth_openness, 0.0) for _, face in found])
     gaze = np.array([np.abs(face.gaze).mean() for _, face in found])
     shut = np.clip(1 - openness / usual_openness, 0, None)
-    cost = (
+    costs[[index for index, _ in found]] = (
         np.square(turned / _TURN).sum(axis=1)
         + np.square(mouth / _MOUTH)
         + np.square(shut / _LIDS)
         + np.square(gaze / _GAZE)
         + np.square(grimace / _GRIMACE)
     )
-    return found[int(np.argmin(cost))][0]
+    return costs
