@@ -126,11 +126,14 @@ def derive(assets: HeadAssets, views: list[View]) -> dict[str, NDArray[Any]]:
     mirror = places.mirror
     reflect = np.array([-1, 1, 1], np.float32)
     level = rotation_matrix(0.0, np.radians(LEVEL_PITCH_DEGREES), 0.0).T
-    neutral = places.take(assets.neutral)
-    neutral = (neutral + neutral[mirror] * reflect) / 2
+    placed = places.take(assets.neutral)
+    neutral: Floats = np.asarray((placed + placed[mirror] * reflect) / 2, np.float32)
     names = [name for name in assets.expression_names if name not in DROPPED]
     raw = {name: places.take(assets.expressions[assets.expression_names.index(name)]) for name in names}
-    shapes = {name: (raw[name] + raw[_other_side(name)][mirror] * reflect) / 2 for name in names}
+    shapes: dict[str, Floats] = {
+        name: np.asarray((raw[name] + raw[_other_side(name)][mirror] * reflect) / 2, np.float32)
+        for name in names
+    }
     shapes["eyeBlink_R"] = _close(neutral, shapes["eyeBlink_R"])
     shapes["eyeBlink_L"] = shapes["eyeBlink_R"][mirror] * reflect
     rigidity = _rigidity(neutral, np.stack(list(shapes.values())), views, mirror)
@@ -191,7 +194,7 @@ def _rigidity(neutral: Floats, shapes: Floats, views: list[View], mirror: Ints) 
         head -= head.mean(axis=0)
         head *= (head * centred).sum() / np.square(head).sum()
         error += np.square(head - centred).sum(axis=1) / len(neutral_views)
-    weight = 1 / ((1 + np.square(moved / 0.5)) * (1 + error / 0.4**2))
+    weight = 1 / (np.square(1 + np.square(moved / 0.5)) * (1 + error / 0.4**2))
     weight = (weight + weight[mirror]) / 2
     return np.asarray(weight / weight.max(), np.float32)
 
@@ -203,11 +206,12 @@ def main() -> None:
     parser.add_argument("network", type=Path, help="face_landmark.tflite")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--faces", type=int, default=42, help="random heads to look at")
-    parser.add_argument("--views", type=int, default=5, help="poses of each head")
+    parser.add_argument("--views", type=int, default=6, help="poses of each head")
     options = parser.parse_args()
     assets = load_assets(options.heads)
     views = observe(assets, FaceMesh(options.network), options.faces, options.views, seed=1)
-    np.savez_compressed(options.output, **derive(assets, views))
+    arrays: dict[str, Any] = derive(assets, views)
+    np.savez_compressed(options.output, **arrays)
     print(f"{options.output}: {options.output.stat().st_size / 1000:.0f} kB from {len(views)} views")
 
 

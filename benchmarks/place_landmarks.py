@@ -239,8 +239,8 @@ def _hold(
     starts, ends = np.asarray(way[:-1], np.int32), np.asarray(way[1:], np.int32)
     spots = np.stack([np.repeat(v, steps) for v in (starts, ends, ends)], axis=1)
     spots = np.concatenate([spots, [[way[-1]] * 3]]).astype(np.int32)
-    shares = np.tile(np.stack([1 - share, share, 0 * share], axis=1), (len(starts), 1))
-    shares = np.concatenate([shares, [[1, 0, 0]]]).astype(np.float32)
+    shares: Floats = np.tile(np.stack([1 - share, share, 0 * share], axis=1), (len(starts), 1))
+    shares = np.asarray(np.concatenate([shares, [[1, 0, 0]]]), np.float32)
     at = np.einsum("sk,skc->sc", shares, surface.vertices[spots])
     along = np.concatenate([[0], np.linalg.norm(np.diff(at, axis=0), axis=1).cumsum()])
     cost = surface.cost(np.asarray(chain, np.int32), spots, shares).astype(np.float64)
@@ -263,19 +263,17 @@ def _hold(
 
 def _around(triangles: Ints, vertex: int, rings: int) -> Ints:
     """(T, 3) triangles within some rings of a vertex."""
-    chosen = np.zeros(len(triangles), bool)
-    vertices = np.array([vertex])
-    for _ in range(rings):
-        chosen = np.isin(triangles, vertices).any(axis=1)
-        vertices = np.unique(triangles[chosen])
-    return triangles[chosen]
+    near: Ints = triangles[(triangles == vertex).any(axis=1)]
+    for _ in range(rings - 1):
+        near = triangles[np.isin(triangles, near).any(axis=1)]
+    return near
 
 
 def _subdivide(triangles: Ints) -> tuple[Ints, Floats]:
     """(S, 3) corners and (S, 3) weights of 21 evenly spread places a triangle."""
     grid = [(a, b, 5 - a - b) for a in range(6) for b in range(6 - a)]
-    shares = np.tile(np.array(grid, np.float32) / 5, (len(triangles), 1))
-    return np.repeat(triangles, len(grid), axis=0), shares
+    shares = np.tile(np.array(grid) / 5, (len(triangles), 1))
+    return np.repeat(triangles, len(grid), axis=0), np.asarray(shares, np.float32)
 
 
 def _steps(sides: Ints, start: Ints, count: int) -> Ints:

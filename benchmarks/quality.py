@@ -91,7 +91,7 @@ def _first_good(faces: list[Face | None], path: Path) -> int:
     costs = rest_costs(faces)
     if not np.isfinite(costs).any():
         raise FaceNotFoundError(f"{path}: no frame with a face")
-    return int(np.argmax(costs <= 1.3 * costs.min() + 0.3))
+    return int(np.argmax(costs <= 1.1 * costs.min() + 0.1))
 
 
 def _similarities(frame: Frame, output: Image, still: Image, face: Face) -> tuple[float, float]:

@@ -289,10 +289,11 @@ def _sample(picture: Floats, uv: Floats) -> Floats:
     x = uv[:, :1] * picture.shape[1] - 0.5
     y = uv[:, 1:] * picture.shape[0] - 0.5
     rows = -(-len(uv) // 16384)
-    grid = np.zeros((rows * 16384, 2), np.float32)
+    grid = np.zeros((rows * 16384, 2), np.float32)  # in rows, since OpenCV limits the length of one
     grid[: len(uv)] = np.concatenate([x, y], axis=1)
-    grid = grid.reshape(rows, 16384, 2)
-    out = cv2.remap(picture, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.remap(
+        picture, grid.reshape(rows, 16384, 2), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(out.reshape(-1, picture.shape[2])[: len(uv)], np.float32)
 
 

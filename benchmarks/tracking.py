@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ COMMON = {
 REGIONS = {"brows": range(17, 27), "nose": range(27, 36), "eyes": range(36, 48), "lips": range(48, 68)}
 FIVE = (468, 473, 4, 61, 291)  # irises, tip of the nose, corners of the mouth
 ANGLES = ("yaw", "pitch", "roll")
-STILL = {
+# Spread of the landmarker's values, degrees and openness, up to which it is mostly that model's own noise.
+STILL = {"yaw": 2.0, "pitch": 2.0, "roll": 2.0, "mouth": 0.05}
     "yaw": 1.0,
     "pitch": 1.0,
     "roll": 1.0,
@@ -103,8 +105,8 @@ class _Labels:
     measures: dict[str, Floats]  # (F,) degrees; openness of the mouth
 
 
-def _read_labels(clip: Path) -> _Labels:
-    """Raises MediaError where one of the two files is missing."""
+def _read_labels(clip: Path, shown: tuple[int, int]) -> _Labels:
+    """In pixels of the frame as shown, width x height; raises MediaError where one of the two files is missing."""
     table, arrays = clip.with_suffix(".yunet.csv"), clip.with_suffix(".lm68.npz")
     for file in (table, arrays):
         if not file.exists():
@@ -119,15 +121,27 @@ def _read_labels(clip: Path) -> _Labels:
             if row["score"] and float(row["score"]) > MIN_SCORE:
                 rows[int(row["frame"])].append([float(value) for value in list(row.values())[4:18]])
     found = [np.array(faces, np.float64).reshape(-1, 14) for faces in rows]
-    boxes = [np.hstack([faces[:, :2], faces[:, :2] + faces[:, 2:4]]) for faces in found]
-    return _Labels(boxes, [faces[:, 4:].reshape(-1, 5, 2) for faces in found], valid, points, measures)
+    with av.open(clip) as container:
+        stream = container.streams.video[0]
+        scale = np.array(shown) / (
+            stream.width,
+            stream.height,
+        )  # labels are in stored pixels, maybe not square ones
+    corners = [np.stack([faces[:, :2], faces[:, :2] + faces[:, 2:4]], axis=1) for faces in found]
+    return _Labels(
+        boxes=[(pair * scale).reshape(-1, 4) for pair in corners],
+        five=[faces[:, 4:].reshape(-1, 5, 2) * scale for faces in found],
+        valid=valid,
+        points=points * scale,
+        measures=measures,
+    )
 
 
 def measure_clip(clip: Path) -> Agreement:
     """Track one clip and compare each frame with both references; raises MediaError without them."""
-    labels = _read_labels(clip)
     with VideoReader(clip) as reader:
         frames = list(reader)
+    labels = _read_labels(clip, (reader.info.width, reader.info.height))
     with Tracker(smooth=False) as tracker:
         tracker.track(np.zeros((64, 64, 3), np.uint8), -1.0)  # the first call makes the networks ready
         tracker.reset()
@@ -274,7 +288,7 @@ _COLUMNS = (
 _LEGEND = """\
 points, brows ... lips: distance to the 68-point landmarker in percent of the distance between the eyes' outer corners;
 5 points: the same to the detector's; box: overlap with the detector's box (intersection over union);
-yaw ... mouth: correlation with the landmarker, in brackets where it moves by no more than noise; noise: second
+yaw ... mouth: correlation with the landmarker, in brackets where that hardly moves; noise: second
 difference of the points in percent of the face's width, ours and the landmarker's; searches: frames that were searched
 for a face because none was known; ms: median of a frame in which a face was followed.
 """

@@ -6,6 +6,7 @@ Derived from the ICT Face Model by `benchmarks/derive_canonical_face.py`; loads 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class CanonicalFace:
         """(468, 3) cm displacement of a named shape; raises ModelError for an unknown name."""
         if name not in self.shape_names:
             raise ModelError(f"no face shape {name!r}; expected one of: {', '.join(self.shape_names)}")
-        return self.shapes[self.shape_names.index(name)]
+        return np.asarray(self.shapes[self.shape_names.index(name)])
 
 
 @cache
@@ -88,7 +89,7 @@ def load() -> CanonicalFace:
             shape_names=tuple(str(name) for name in arrays["shape_names"]),
             shapes=arrays["shapes"].astype(np.float32),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ModelError(
             f"{_FILE}: not the packaged canonical face ({error}); install reenact again"
         ) from error

@@ -43,7 +43,7 @@ class Detector:
     STRIDE = 4
 
     def __init__(
-        self, *, backend: str, precision: Precision, threads: int | None, min_score: float = 0.6
+        self, *, backend: str, precision: Precision, threads: int | None, min_score: float = 0.5
     ) -> None:
         """Load the network; `min_score` (0..1) is where a candidate counts as a face."""
         self._engine = load(model_path(self.NETWORK), backend=backend, precision=precision, threads=threads)

@@ -18,6 +18,7 @@ _TEMPLES = (127, 356)
 _CHEEKS = (234, 454)
 _NASION, _NOSE_BASE = 168, 2
 
+SHUT_RATIO = 0.35  # what the tracker reads of an eye that is shut, over what it reads of the same eye at rest
 MIN_OPENNESS = 0.06  # an eye narrower than this in its neutral frame has no meaningful ratio
 
 
@@ -41,9 +42,16 @@ def between(neutral: Face, face: Face) -> Motion:
         translation=(face.pose.translation - neutral.pose.translation)[:2] / np.float32(neutral.pose.scale),
         scale=face.pose.scale / neutral.pose.scale,
         expression=(face.expression - neutral.expression) / shape,
-        lids=np.maximum(face.eye_openness, 0) / np.maximum(neutral.eye_openness, MIN_OPENNESS),
+        lids=_lids(np.maximum(face.eye_openness, 0) / np.maximum(neutral.eye_openness, MIN_OPENNESS)),
         gaze=face.gaze - neutral.gaze,
     )
+
+
+def _lids(ratio: Floats) -> Floats:
+    """Openness ratios as tracked to what is meant: a shut eye still reads as a third open."""
+    closing = np.maximum(1 - ratio, 0)
+    sharpened = 1 - closing * (1 + (1 / (1 - SHUT_RATIO) - 1) / (1 - SHUT_RATIO) * closing)
+    return np.asarray(np.where(ratio < 1, np.maximum(sharpened, 0), ratio), np.float32)
 
 
 def eased(motion: Motion, amount: float) -> Motion:

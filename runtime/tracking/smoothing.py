@@ -20,7 +20,7 @@ HEAD_WIDTH_CM = 15.0
 class OneEuro:
     """Adaptive low-pass filter of an array over time; every element has its own cut-off frequency."""
 
-    def __init__(self, *, min_cutoff: float, beta: float, derivative_cutoff: float = 1.0) -> None:
+    def __init__(self, *, min_cutoff: float, beta: float, derivative_cutoff: float = 4.0) -> None:
         """Cut-offs in Hz; `beta` raises the cut-off by Hz per (unit / second) of speed."""
         self._min_cutoff = min_cutoff
         self._beta = beta

@@ -13,6 +13,7 @@ __all__ = ["EyeLayer"]
 
 Floats = NDArray[np.float32]
 
+_LASHES_FROM, _LASHES_ONLY = 0.14, 0.05  # openness between which lashes take the eyeball's place
 _MOST_GAZE = 0.22  # of the eye's width; further the iris would leave the eye
 
 
@@ -28,6 +29,7 @@ class EyeLayer:
         across = corners[np.argsort(corners[:, 0])]
         self._across = (across[1] - across[0]) / max(self._width, 1e-6)
         self._box = bounds(self._source, 0.5 * self._width, photo.shape)
+        self._lash = _lash_colour(photo, self._source, self._width)
         if self._box is not None:
             self._plate = _fill_outside(photo, self._source, self._box, self._width)
 
@@ -49,8 +51,31 @@ class EyeLayer:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        width = float(np.linalg.norm(lids[8] - lids[0]))
+        opening = float((lids[1:8] - lids[15:8:-1]).mean(axis=0) @ _down(lids)) / max(width, 1e-6)
+        shut = float(np.clip((_LASHES_FROM - opening) / (_LASHES_FROM - _LASHES_ONLY), 0, 1))
+        if shut > 0:
+            # Lids that meet show their lashes, not a squeezed eyeball.
+            layer = layer + shut * (self._lash - layer)
         mask = polygon_mask(lids, box, soften=0.012 * self._width)
         blend(canvas, np.asarray(layer, np.uint8), mask, box[0], box[1])
+
+
+def _down(lids: Floats) -> Floats:
+    """(2,) unit vector from the upper to the lower lid, across the line between the eye's corners."""
+    across = lids[8] - lids[0]
+    across = across / max(float(np.linalg.norm(across)), 1e-6)
+    down = np.array([-across[1], across[0]], np.float32)
+    return down if down @ (lids[1:8] - lids[15:8:-1]).mean(axis=0) >= 0 else -down
+
+
+def _lash_colour(photo: Image, contour: Floats, width: float) -> Floats:
+    """(3,) RGB of the dark line along the upper lid."""
+    side = max(2, round(0.08 * width))
+    along = [cv2.getRectSubPix(photo, (side, side), (float(x), float(y))) for x, y in contour[10:15]]
+    pixels = np.concatenate([patch.reshape(-1, 3) for patch in along]).astype(np.float32)
+    darkest = pixels[pixels.sum(axis=1).argsort()[: max(1, len(pixels) // 4)]]
+    return np.asarray(darkest.mean(axis=0), np.float32)
 
 
 def _fill_outside(photo: Image, contour: Floats, box: tuple[int, int, int, int], width: float) -> Image:
