@@ -23,6 +23,7 @@ from ..runtime.systems import registry
 from ..runtime.systems.protocol import Observation
 from ..runtime.tracking.face import Face
 from ..runtime.tracking.relative import RelativeMotion
+from ..runtime.tracking.smoothing import FaceSmoother
 from ..runtime.tracking.tracker import Tracker
 
 __all__ = ["Quality", "measure_clip", "ssim"]
@@ -58,7 +59,7 @@ def measure_clip(path: Path, system: str) -> Quality:
     """Self-reenact one clip and compare output with driving, frame by frame."""
     with VideoReader(path) as reader:
         frames = list(reader)
-    with Tracker() as tracker, Tracker(smooth=False) as judge_driving, Tracker(smooth=False) as judge_output:
+    with Tracker() as tracker, Judge() as judge_driving, Judge() as judge_output:
         faces = [tracker.track(frame.image, frame.time) for frame in frames]
         first = _first_good(faces, path)
         source_face = tracker.find_face(frames[first].image, name=str(path))
@@ -71,17 +72,44 @@ def measure_clip(path: Path, system: str) -> Quality:
         for frame, face in zip(frames, faces, strict=True):
             observation = Observation(relative.update(face, frame.time), face, frame.image)
             output = animator.animate(portrait, observation)
-            seen = judge_driving.track(frame.image, frame.time)
-            shown = judge_output.track(output, frame.time)
+            seen = judge_driving.look(frame.image, frame.time)
+            shown = judge_output.look(output, frame.time)
             if seen is not None and shown is not None:
-                rows.append(_Row(seen, shown, *_similarities(frame, output, frames[first].image, seen)))
+                rows.append(_Row(seen, shown, *_similarities(frame, output, frames[first].image, seen.raw)))
     return _summary(path.name, rows, source_face)
 
 
 @dataclass(frozen=True)
+class Judged:
+    """One frame as the tracker sees it: each frame on its own, and smoothed as the product uses it."""
+
+    raw: Face
+    smooth: Face
+
+
+class Judge:
+    """A tracker that looks at one sequence of pictures."""
+
+    def __init__(self) -> None:
+        self._tracker = Tracker(smooth=False)
+        self._smoother = FaceSmoother()
+
+    def look(self, image: Image, time: float) -> Judged | None:
+        """What is seen in a picture at `time` seconds, None where there is no face."""
+        face = self._tracker.track(image, time)
+        return None if face is None else Judged(face, self._smoother(face, time))
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tracker.close()
+
+
+@dataclass(frozen=True)
 class _Row:
-    driving: Face
-    output: Face
+    driving: Judged
+    output: Judged
     ssim: float
     still_ssim: float
 
@@ -116,8 +144,8 @@ def ssim(a: Image, b: Image) -> float:
 
 
 def _summary(name: str, rows: list[_Row], source: Face) -> Quality:
-    driving = np.stack([row.driving.landmarks_px[:468, :2] for row in rows]).astype(np.float64)
-    output = np.stack([row.output.landmarks_px[:468, :2] for row in rows]).astype(np.float64)
+    driving = np.stack([row.driving.raw.landmarks_px[:468, :2] for row in rows]).astype(np.float64)
+    output = np.stack([row.output.raw.landmarks_px[:468, :2] for row in rows]).astype(np.float64)
     eyes = np.linalg.norm(driving[:, 33] - driving[:, 263], axis=1)
     still = source.landmarks_px[:468, :2]
     angles = [np.degrees([f.pose.yaw_pitch_roll for f in faces]) for faces in _both(rows)]
@@ -141,7 +169,7 @@ def _summary(name: str, rows: list[_Row], source: Face) -> Quality:
 
 
 def _both(rows: list[_Row]) -> tuple[list[Face], list[Face]]:
-    return [row.driving for row in rows], [row.output for row in rows]
+    return [row.driving.smooth for row in rows], [row.output.smooth for row in rows]
 
 
 def _correlation(a: Floats, b: Floats) -> float:

@@ -49,11 +49,6 @@ FIVE = (468, 473, 4, 61, 291)  # irises, tip of the nose, corners of the mouth
 ANGLES = ("yaw", "pitch", "roll")
 # Spread of the landmarker's values, degrees and openness, up to which it is mostly that model's own noise.
 STILL = {"yaw": 2.0, "pitch": 2.0, "roll": 2.0, "mouth": 0.05}
-    "yaw": 1.0,
-    "pitch": 1.0,
-    "roll": 1.0,
-    "mouth": 0.02,
-}  # degrees, openness: spread that noise may make
 
 
 @dataclass(frozen=True)

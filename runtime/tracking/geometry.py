@@ -1,5 +1,7 @@
 """From landmarks to a face: metric head pose, expression in the head's own frame, openness of eyes and mouth, gaze."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,10 @@ from .face import Face, HeadPose
 __all__ = ["describe", "fit_pose", "measure", "mouth_openness"]
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+DEPTH_WEIGHT = 0.15
+_FIT_ROUNDS = 6
 
 # Each eye: outer corner, inner corner, then upper and lower lid points that face each other.
 _EYES = (
@@ -22,22 +28,36 @@ _INNER_LIPS = (78, 308, ((82, 87), (13, 14), (312, 317)))
 def fit_pose(landmarks_px: Floats) -> HeadPose:
     """Weak-perspective pose of (>=468, 3) landmarks in pixels: weighted Procrustes against the canonical face.
 
-    Horn 1987 / Umeyama 1991: the least-squares similarity between two point sets, here weighted by how rigid
-    each point is under expression.
+    Horn 1987 / Umeyama 1991: the least-squares similarity between two point sets, here weighted by how rigid each
+    point is under expression. Depth is the network's guess while x and y are seen, so depth counts DEPTH_WEIGHT:
+    the rest of it is taken from the last fit, again and again (majorisation), until the fit stands.
     """
-    face = load()
-    weights = (face.rigidity / face.rigidity.sum()).astype(np.float64)
-    model = face.neutral.astype(np.float64)
-    seen = landmarks_px[:468].astype(np.float64)
-    model_centre, seen_centre = weights @ model, weights @ seen
-    model, seen = model - model_centre, seen - seen_centre
-    covariance = (seen * weights[:, None]).T @ model
-    u, singular, vt = np.linalg.svd(covariance)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = float((singular * sign).sum() / (weights @ (model**2).sum(axis=1)))
+    model, spread, weights, model_centre = _rigid_model()
+    seen_centre = weights @ landmarks_px[:468]
+    correlation = (landmarks_px[:468] - seen_centre).T.astype(np.float64) @ model
+    size = float(np.trace(spread))
+    target = correlation
+    for _ in range(_FIT_ROUNDS):
+        u, singular, vt = np.linalg.svd(target)
+        sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
+        rotation = (u * sign) @ vt
+        scale = float((singular * sign).sum()) / size
+        target = correlation.copy()
+        target[2] *= DEPTH_WEIGHT
+        target[2] += (1 - DEPTH_WEIGHT) * scale * (rotation[2] @ spread)
     translation = seen_centre - scale * (rotation @ model_centre)
     return HeadPose(rotation.astype(np.float32), scale, translation.astype(np.float32))
+
+
+@cache
+def _rigid_model() -> tuple[Doubles, Doubles, Floats, Doubles]:
+    """Centred and weighted canonical points (468, 3), their scatter (3, 3), the weights (468,), their centre (3,)."""
+    face = load()
+    weights = (face.rigidity / face.rigidity.sum()).astype(np.float64)
+    neutral = face.neutral.astype(np.float64)
+    centre = weights @ neutral
+    weighted = (neutral - centre) * weights[:, None]
+    return weighted, weighted.T @ (neutral - centre), weights.astype(np.float32), centre
 
 
 def measure(landmarks_px: Floats, score: float) -> Face:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ...errors import FaceNotFoundError
 from ..engine import Precision
 from ..media.frame import Image
-from .detector import Detector
+from .detector import Detection, Detector
 from .face import Face
 from .geometry import measure
 from .landmarks import LandmarkNetwork
@@ -24,12 +24,15 @@ class Tracker:
     """Tracks one face; a context manager.
 
     Among several faces the largest is followed, or number `face` (0: the largest, 1: the next, ...); after a loss
-    the face nearest to where it was last seen. `smooth` applies the One-Euro filter to `track`'s results.
+    the face nearest to where it was last seen, for half a second none that is far from there. `smooth` applies the
+    One-Euro filter to `track`'s results.
     """
 
     # Faces in view score above 0.99, dim, noisy or turned as they may be; of regions that show no face 6 % pass
     # 0.5 and half as many 0.96, and landmarks that slide along an edge which hides the eyes stay below it.
     MIN_SCORE = 0.96
+    NEARBY = 1.25  # sizes of the face, as far as it may have moved while it was not seen
+    PATIENCE_S = 0.5  # for that long after a loss a face further off is taken for somebody else's
     SEARCH_PAUSE_S = 0.2  # between two searches of a whole frame in tiles while there is no face
 
     searches: int
@@ -60,6 +63,7 @@ class Tracker:
         """Forget the face; the next frame is searched afresh."""
         self._last: Floats | None = None  # landmarks of the previous frame, None after a loss
         self._seen_at: tuple[float, float, float] | None = None  # x, y, size of the last face ever seen
+        self._seen_time = -np.inf
         self._searched = -np.inf
         if self._smoother:
             self._smoother.reset()
@@ -77,7 +81,7 @@ class Tracker:
         landmarks, score = located
         self._last = landmarks
         region = Region.of_landmarks(landmarks)
-        self._seen_at = (region.x, region.y, region.side / 1.5)
+        self._seen_at, self._seen_time = (region.x, region.y, region.side / 1.5), time
         face = measure(landmarks, score)
         return self._smoother(face, time) if self._smoother else face
 
@@ -136,12 +140,14 @@ class Tracker:
             return None
         if self._seen_at is not None:
             x, y, size = self._seen_at
-            detections.sort(
-                key=lambda d: (
-                    np.hypot((d.box[0] + d.box[2]) / 2 - x, (d.box[1] + d.box[3]) / 2 - y)
-                    + abs(d.size - size)
-                )
-            )
+
+            def away(face: Detection) -> float:
+                x0, y0, x1, y1 = face.box
+                return float(np.hypot((x0 + x1) / 2 - x, (y0 + y1) / 2 - y)) + abs(face.size - size)
+
+            detections.sort(key=away)
+            if 0 <= time - self._seen_time < self.PATIENCE_S:
+                detections = [face for face in detections if away(face) < self.NEARBY * size]
         elif self._number is not None:
             # Until enough faces are in view the one asked for is not there yet.
             detections = detections[self._number : self._number + 1]

@@ -116,7 +116,7 @@ def _disc(radius: float) -> Image:
 
 
 def _palette(photo: Image, face_px: Floats) -> Floats:
-    """(4, 3) float32 RGB 0..255 of teeth, cavity, tongue and gum, in the light and tint of the photo's own skin."""
+    """(3, 3) float32 RGB 0..255 of teeth, cavity and tongue, in the light and tint of the photo's own skin."""
     side = max(2, round(0.06 * float(np.ptp(face_px[:, 0]))))
     samples = [
         cv2.getRectSubPix(photo, (side, side), (float(x), float(y))).reshape(-1, 3)
@@ -126,13 +126,12 @@ def _palette(photo: Image, face_px: Floats) -> Floats:
     light = float(skin.mean())
     # A grey photo has grey teeth and a grey tongue.
     colourful = float(np.clip(np.ptp(skin) / 25.0, 0, 1))
-    tint = 0.15 * skin / max(light, 1.0) + 0.85
-    brightness = float(np.clip(0.9 * light + 55, 60, 225))
-    teeth = brightness * (1 + colourful * (np.array([1.0, 0.96, 0.88]) * tint - 1))
-    cavity = light * (0.14 + colourful * (np.array([0.22, 0.1, 0.1]) - 0.14))
+    tint = 0.3 * skin / max(light, 1.0) + 0.7
+    brightness = float(np.clip(1.0 * light + 65, 70, 235))
+    teeth = brightness * (1 + colourful * (np.array([1.0, 0.95, 0.86]) * tint - 1))
+    cavity = light * (0.16 + colourful * (np.array([0.28, 0.1, 0.09]) - 0.16))
     tongue = light * (0.5 + colourful * (np.array([0.78, 0.4, 0.4]) - 0.5))
-    gum = light * (0.55 + colourful * (np.array([0.8, 0.45, 0.45]) - 0.55))
-    return np.stack([teeth, cavity, tongue, gum]).astype(np.float32)
+    return np.stack([teeth, cavity, tongue]).astype(np.float32)
 
 
 def _shade_edge(layer: Image, mask: Image, reach: float) -> None:
@@ -154,7 +153,7 @@ def _draw_interior(layer: Image, linear: Floats, origin: Floats, palette: Floats
     """Paint cavity, tongue and teeth into (h, w, 3) uint8.
 
     linear, origin # (2, 2), (2,) affine map from layer pixels to the head frame's x and y in cm
-    palette        # (4, 3) RGB 0..255: teeth, cavity, tongue, gum
+    palette        # (3, 3) RGB 0..255: teeth, cavity, tongue
     mouth          # (8,) middle x, half width, lip line, upper lip, lower lip, lip line moved with the jaw: cm;
                    #      cm per pixel; 1 where the photo's own upper teeth will be drawn on top
     """
@@ -173,11 +172,14 @@ def _draw_interior(layer: Image, linear: Floats, origin: Floats, palette: Floats
                 seam -= 0.14 * np.exp(-distance * distance)
             # Upper teeth end a little below the upper lip at rest and curve up towards the corners.
             edge = lip + 0.48 - 0.4 * bow + 0.05 * abs(np.sin(3.6 * x))
-            above = (1 - _step(edge - 0.06 - pixel, edge + 0.03 + pixel, y)) * (1 - own_teeth)
+            # The photo's own teeth lie over them, where it has some; a raised lip shows more.
+            edge -= 0.3 * own_teeth
+            above = 1 - _step(edge - 0.06 - pixel, edge + 0.03 + pixel, y)
             above *= 1 - _step(0.8, 1.0, abs(side))
             under_lip = 0.72 + 0.28 * _step(0.0, 0.3, y - upper)
             # Lower teeth meet the upper ones in a shut jaw and go down with it, behind the lower lip.
-            rim = jaw + 0.52 + 0.1 * bow
+            shown = 0.28 + 0.5 * (1 - _step(0.1, 0.6, jaw - lip))
+            rim = max(jaw + 0.52, lower - shown) + 0.1 * bow
             below = _step(rim - 0.05 - pixel, rim + 0.05 + pixel, y) * (1 - _step(0.55, 0.85, abs(side)))
             # The tongue lies in front of the throat and behind the lower teeth.
             crown = lower - 0.75 + 0.5 * bow
@@ -185,7 +187,7 @@ def _draw_interior(layer: Image, linear: Floats, origin: Floats, palette: Floats
             depth = 1.0 - 0.5 * _step(0.2, 1.2, min(y - upper, lower - y))
             for c in range(3):
                 value = palette[1, c] * depth
-                value += (palette[2, c] * 0.6 - value) * tongue
+                value += (palette[2, c] * 0.72 - value) * tongue
                 value += (palette[0, c] * 0.78 * light * seam - value) * below
                 value += (palette[0, c] * light * seam * under_lip - value) * above
                 layer[row, column, c] = np.uint8(min(255.0, max(0.0, value)))
