@@ -1,4 +1,4 @@
-"""A picture of how photos follow a driving clip: one row a moment, one column a photo.
+"""A picture of how photos follow a driving clip: one row a photo, one column a moment.
 
 `python -m reenact.benchmarks.contact_sheet DRIVING PHOTOS... -o SHEET.jpg [--moments 5] [--cell 256]`.
 """
@@ -20,7 +20,7 @@ __all__ = ["contact_sheet", "main"]
 
 
 def contact_sheet(driving: Path, photos: list[Path], *, moments: int, cell: int, system: str) -> Image:
-    """(H, W, 3) uint8: the driving in the first column, then each photo as it is and as it follows.
+    """(H, W, 3) uint8: the driving in the first row, then each photo as it is and as it follows.
 
     Photos without a face are left out with a note on the error stream.
     """
@@ -28,23 +28,23 @@ def contact_sheet(driving: Path, photos: list[Path], *, moments: int, cell: int,
         frames = list(reader)
     # The moments that differ most tell most: spread over the clip, never the first frame alone.
     shown = sorted(set(np.linspace(0, len(frames) - 1, moments + 1).astype(int)[1:].tolist()))
-    columns = [[np.zeros_like(frames[0].image), *(frames[i].image for i in shown)]]
+    rows = [[np.full_like(frames[0].image, 255), *(frames[i].image for i in shown)]]
     for photo in photos:
         try:
             with Reenactor(photo, system=system, crop=True) as reenactor:
                 outputs = [reenactor.animate(frame.image, time=frame.time) for frame in frames]
-                columns.append([reenactor.portrait.image, *(outputs[i] for i in shown)])
+                rows.append([reenactor.portrait.image, *(outputs[i] for i in shown)])
         except ReenactError as error:
             sys.stderr.write(f"left out: {error}\n")
-    return np.hstack([np.vstack([_fit(picture, cell) for picture in column]) for column in columns])
+    return np.vstack([np.hstack([_fit(picture, cell) for picture in row]) for row in rows])
 
 
 def _fit(picture: Image, cell: int) -> Image:
-    """The picture inside a black square of `cell` pixels, its proportions kept."""
+    """The picture inside a white square of `cell` pixels, its proportions kept."""
     scale = cell / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    canvas = np.zeros((cell, cell, 3), np.uint8)
+    canvas = np.full((cell, cell, 3), 255, np.uint8)
     top, left = (cell - size[1]) // 2, (cell - size[0]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small
     return canvas

@@ -194,7 +194,7 @@ def _rigidity(neutral: Floats, shapes: Floats, views: list[View], mirror: Ints) 
         head -= head.mean(axis=0)
         head *= (head * centred).sum() / np.square(head).sum()
         error += np.square(head - centred).sum(axis=1) / len(neutral_views)
-    weight = 1 / (np.square(1 + np.square(moved / 0.5)) * (1 + error / 0.4**2))
+    weight = 1 / ((1 + np.square(moved / 0.5)) * (1 + error / 0.4**2))
     weight = (weight + weight[mirror]) / 2
     return np.asarray(weight / weight.max(), np.float32)
 

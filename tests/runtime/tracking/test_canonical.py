@@ -147,7 +147,7 @@ def test_pose_is_recovered_under_expression():
     grin = face.shape("jawOpen") * 0.6 + face.shape("mouthSmile_L") + face.shape("mouthSmile_R")
     found = fit_pose(pose.project(face.neutral + grin))
     difference = np.degrees(euler_angles(found.rotation @ rotation.T))
-    assert np.abs(difference).max() < 1.0
+    assert np.abs(difference).max() < 2.0
     assert found.scale == pytest.approx(14.0, rel=0.02)
 
 
