@@ -3,7 +3,15 @@
 This module imports nothing, so every floor may raise from it.
 """
 
-__all__ = ["BackendError", "BundleError", "FaceNotFoundError", "LimitError", "MediaError", "ModelError", "ReenactError"]
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "FaceNotFoundError",
+    "LimitError",
+    "MediaError",
+    "ModelError",
+    "ReenactError",
+]
 
 
 class ReenactError(Exception):

@@ -21,8 +21,8 @@ from .media.limits import DEFAULT_LIMITS, Limits
 from .media.reader import VideoReader
 from .media.writer import open_writer
 from .motion import MotionTrack, load_motion
-from .rate import at_rate, rate_of
 from .neutral import Reference, find_reference
+from .rate import at_rate, rate_of
 from .source import check_image, crop_around, find_source
 from .stream import Sink, Stage, StageTimes, StreamInterrupted, StreamStats, run_stream
 from .systems import registry

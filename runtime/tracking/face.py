@@ -64,12 +64,14 @@ class HeadPose:
 class Face:
     """One tracked face in one frame."""
 
-    landmarks_px: Floats  # (478, 3) camera pixels: 468 mesh points, 5 of the person's right iris, 5 of the left
+    landmarks_px: (
+        Floats  # (478, 3) camera pixels: 468 of the mesh, 5 of the right iris, 5 of the left (the person's)
+    )
     pose: HeadPose
     expression: Floats  # (468, 3) cm in the head frame: where the points are minus the canonical neutral face
     eye_openness: Floats  # (2,) person's right, left: gap between the lids / width of the eye
     mouth_openness: float  # gap between the inner lips / width between the inner mouth corners
-    gaze: Floats  # (2, 2) person's right, left: iris centre minus eye centre, head frame x and y, in eye widths
+    gaze: Floats  # (2, 2) person's right, left: iris minus eye centre, head frame x and y, in eye widths
     score: float  # 0..1, the landmark network's own belief that this is a face
 
     @cached_property
@@ -96,7 +98,7 @@ class Motion:
     translation: Floats  # (2,) cm: picture movement over the neutral scale
     scale: float  # scale now / scale neutral
     expression: Floats  # (468, 3) cm in the head frame, relative to the neutral frame
-    lids: Floats  # (2,) person's right, left: eye openness now / neutral openness (1: as in the neutral frame)
+    lids: Floats  # (2,) person's right, left: eye openness now / in the neutral frame
     gaze: Floats  # (2, 2) person's right, left: gaze now minus gaze in the neutral frame, in eye widths
 
     @classmethod

@@ -3,10 +3,11 @@
 from functools import cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from .canonical import load
-from .eyes import LEFT_IRIS, RIGHT_IRIS
+from .eyes import RIGHT_IRIS
 from .face import Face, HeadPose
 
 __all__ = ["describe", "fit_pose", "measure", "mouth_openness"]
@@ -15,14 +16,11 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 DEPTH_WEIGHT = 0.15
-_FIT_ROUNDS = 6
+_FIT_ROUNDS = 8
 
-# Each eye: outer corner, inner corner, then upper and lower lid points that face each other.
-_EYES = (
-    (33, 133, ((160, 144), (159, 145), (158, 153))),
-    (263, 362, ((387, 373), (386, 374), (385, 380))),
-)
-_INNER_LIPS = (78, 308, ((82, 87), (13, 14), (312, 317)))
+# Openings: outer and inner corner, then three upper and the three lower points that face them.
+_EYES = np.array([[33, 133, 160, 159, 158, 144, 145, 153], [263, 362, 387, 386, 385, 373, 374, 380]])
+_MOUTH = np.array([[78, 308, 82, 13, 312, 87, 14, 317]])
 
 
 def fit_pose(landmarks_px: Floats) -> HeadPose:
@@ -35,18 +33,49 @@ def fit_pose(landmarks_px: Floats) -> HeadPose:
     model, spread, weights, model_centre = _rigid_model()
     seen_centre = weights @ landmarks_px[:468]
     correlation = (landmarks_px[:468] - seen_centre).T.astype(np.float64) @ model
-    size = float(np.trace(spread))
-    target = correlation
-    for _ in range(_FIT_ROUNDS):
-        u, singular, vt = np.linalg.svd(target)
-        sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
-        rotation = (u * sign) @ vt
-        scale = float((singular * sign).sum()) / size
-        target = correlation.copy()
-        target[2] *= DEPTH_WEIGHT
-        target[2] += (1 - DEPTH_WEIGHT) * scale * (rotation[2] @ spread)
+    u, singular, vt = np.linalg.svd(correlation)
+    sign = np.array([1.0, 1.0, 1.0 if np.linalg.det(u @ vt) > 0 else -1.0])
+    scale = float((singular * sign).sum() / np.trace(spread))
+    rotation, scale = _trust_depth_less(correlation, spread, (u * sign) @ vt, scale)
     translation = seen_centre - scale * (rotation @ model_centre)
     return HeadPose(rotation.astype(np.float32), scale, translation.astype(np.float32))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _trust_depth_less(
+    correlation: Doubles, spread: Doubles, rotation: Doubles, scale: float
+) -> tuple[Doubles, float]:
+    """The rounds of `fit_pose` after its first; each rotation by Newton's iteration for the polar factor.
+
+    Higham 1986. Depth taken from the last fit keeps the matrix far from singular and its determinant positive.
+    """
+    size = spread[0, 0] + spread[1, 1] + spread[2, 2]
+    target = np.empty((3, 3))
+    for _ in range(_FIT_ROUNDS):
+        for column in range(3):
+            depth = 0.0
+            for k in range(3):
+                depth += rotation[2, k] * spread[k, column]
+            target[0, column] = correlation[0, column]
+            target[1, column] = correlation[1, column]
+            target[2, column] = DEPTH_WEIGHT * correlation[2, column] + (1 - DEPTH_WEIGHT) * scale * depth
+        rotation = target / np.abs(target).max()
+        for _newton in range(30):
+            a, b, c = rotation[0], rotation[1], rotation[2]
+            cofactors = np.empty((3, 3))
+            for k in range(3):
+                m, n = (k + 1) % 3, (k + 2) % 3
+                cofactors[0, k] = b[m] * c[n] - b[n] * c[m]
+                cofactors[1, k] = c[m] * a[n] - c[n] * a[m]
+                cofactors[2, k] = a[m] * b[n] - a[n] * b[m]
+            determinant = (a * cofactors[0]).sum()
+            halfway = (rotation + cofactors / determinant) / 2
+            change = np.abs(halfway - rotation).max()
+            rotation = halfway
+            if change < 1e-12:
+                break
+        scale = (rotation * target).sum() / size
+    return rotation, scale
 
 
 @cache
@@ -72,28 +101,29 @@ def describe(landmarks_px: Floats, pose: HeadPose, score: float) -> Face:
         landmarks_px=landmarks_px,
         pose=pose,
         expression=head[:468] - load().neutral,
-        eye_openness=np.array([_openness(head, *eye) for eye in _EYES], np.float32),
+        eye_openness=_openness(head, _EYES),
         mouth_openness=mouth_openness(head),
-        gaze=np.stack([_gaze(head, RIGHT_IRIS, _EYES[0]), _gaze(head, LEFT_IRIS, _EYES[1])]),
+        gaze=_gaze(head),
         score=score,
     )
 
 
 def mouth_openness(points: Floats) -> float:
     """Gap between the inner lips over the width between their corners, of (>=468, 2 or 3) points of any unit."""
-    return _openness(points, *_INNER_LIPS)
+    return float(_openness(points, _MOUTH)[0])
 
 
-def _openness(points: Floats, corner: int, other: int, pairs: tuple[tuple[int, int], ...]) -> float:
-    width = float(np.linalg.norm(points[corner, :2] - points[other, :2]))
-    gap = float(np.mean([points[low, 1] - points[high, 1] for high, low in pairs]))
-    return gap / max(width, 1e-6)
+def _openness(points: Floats, openings: NDArray[np.intp]) -> Floats:
+    """(N,) mean gap over width of openings, (N, 8) indices: both corners, three upper points, three lower ones."""
+    across = points[openings[:, 0], :2] - points[openings[:, 1], :2]
+    gaps = (points[openings[:, 5:8], 1] - points[openings[:, 2:5], 1]).mean(axis=1)
+    return np.asarray(gaps / np.maximum(np.hypot(across[:, 0], across[:, 1]), 1e-6), np.float32)
 
 
-def _gaze(head: Floats, iris: slice, eye: tuple[int, int, tuple[tuple[int, int], ...]]) -> Floats:
-    """Iris centre minus the middle of the eye's corners, head frame x and y, in eye widths."""
-    corners = head[list(eye[:2]), :2]
-    width = np.linalg.norm(corners[0] - corners[1])
-    return np.asarray(
-        (head[iris, :2].mean(axis=0) - corners.mean(axis=0)) / max(float(width), 1e-6), np.float32
-    )
+def _gaze(head: Floats) -> Floats:
+    """(2, 2) iris centre minus the middle of the eye's corners, head frame x and y, in eye widths."""
+    first, second = head[_EYES[:, 0], :2], head[_EYES[:, 1], :2]
+    across = first - second
+    width = np.maximum(np.hypot(across[:, 0], across[:, 1]), 1e-6)
+    irises = head[RIGHT_IRIS.start :, :2].reshape(2, 5, 2).mean(axis=1)
+    return np.asarray((irises - (first + second) / 2) / width[:, None], np.float32)

@@ -13,6 +13,8 @@ __all__ = ["Region", "crop", "place"]
 
 Floats = NDArray[np.float32]
 
+MOST_FINER = 3
+
 
 @dataclass(frozen=True)
 class Region:
@@ -51,30 +53,14 @@ class Region:
 
 def crop(image: Image, region: Region, pixels: int) -> Floats:
     """(pixels, pixels, 3) float32 in [0, 1] of the region; black outside the picture."""
-    matrix = region.to_picture(pixels)
-    shrink = int(region.side / pixels)
-    if shrink > 1:
-        # Sampling every n-th pixel of a large face would show noise as movement: average first.
-        image, matrix = _shrunk(image, region, matrix, shrink)
+    # Taking every n-th pixel of a large face would show noise as movement: take more and average them.
+    finer = int(np.clip(region.side / pixels, 1, MOST_FINER))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    patch = cv2.warpAffine(image, matrix, (pixels, pixels), flags=flags)
-    return np.asarray(patch, np.float32) * np.float32(1 / 255)
-
-
-def _shrunk(image: Image, region: Region, matrix: Floats, shrink: int) -> tuple[Image, Floats]:
-    """The part of the picture around a region, `shrink` times smaller, and the map into it."""
-    reach = 0.75 * region.side  # half the diagonal, rounded up
-    x0, y0 = max(0, int(region.x - reach)), max(0, int(region.y - reach))
-    part = image[y0 : max(y0 + 1, int(region.y + reach)), x0 : max(x0 + 1, int(region.x + reach))]
-    if part.size == 0:
-        return image, matrix
-    size = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
-    small = cv2.resize(part[: size[1] * shrink, : size[0] * shrink], size, interpolation=cv2.INTER_AREA)
-    moved = matrix.copy()
-    moved[:, 2] -= (x0, y0)
-    moved /= shrink
-    moved[:, 2] -= (1 - 1 / shrink) / 2
-    return np.asarray(small, np.uint8), moved
+    side = pixels * finer
+    patch = cv2.warpAffine(image, region.to_picture(side), (side, side), flags=flags)
+    if finer > 1:
+        patch = cv2.resize(patch, (pixels, pixels), interpolation=cv2.INTER_AREA)
+    return np.multiply(patch, np.float32(1 / 255), dtype=np.float32)
 
 
 def place(points: Floats, region: Region, pixels: int) -> Floats:

@@ -42,13 +42,14 @@ def between(neutral: Face, face: Face) -> Motion:
         translation=(face.pose.translation - neutral.pose.translation)[:2] / np.float32(neutral.pose.scale),
         scale=face.pose.scale / neutral.pose.scale,
         expression=(face.expression - neutral.expression) / shape,
-        lids=_lids(np.maximum(face.eye_openness, 0) / np.maximum(neutral.eye_openness, MIN_OPENNESS)),
+        lids=_lids(face.eye_openness, neutral.eye_openness),
         gaze=face.gaze - neutral.gaze,
     )
 
 
-def _lids(ratio: Floats) -> Floats:
-    """Openness ratios as tracked to what is meant: a shut eye still reads as a third open."""
+def _lids(openness: Floats, neutral: Floats) -> Floats:
+    """How open the eyes are, neutral 1, as it is meant: a shut eye still reads as a third open."""
+    ratio = np.maximum(openness, 0) / np.maximum(neutral, MIN_OPENNESS)
     closing = np.maximum(1 - ratio, 0)
     sharpened = 1 - closing * (1 + (1 / (1 - SHUT_RATIO) - 1) / (1 - SHUT_RATIO) * closing)
     return np.asarray(np.where(ratio < 1, np.maximum(sharpened, 0), ratio), np.float32)

@@ -37,7 +37,7 @@ class OneEuro:
             return self._value.copy()
         speed = (value - self._value) / np.float32(step)
         self._speed = self._speed + _alpha(self._derivative_cutoff, step) * (speed - self._speed)
-        cutoff = self._min_cutoff + self._beta * np.abs(self._speed)
+        cutoff = np.asarray(self._min_cutoff + self._beta * np.abs(self._speed), np.float32)
         self._value = self._value + _alpha(cutoff, step) * (value - self._value)
         self._time = time
         return self._value.copy()

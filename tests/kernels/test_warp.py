@@ -24,7 +24,7 @@ def _grid_mesh(rng, height, width, cells):
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 33), (120, 201)])
 def test_mesh_flow_agrees_with_its_twin_and_leaves_no_hole(size):
     rng = np.random.default_rng(sum(size))
-    targets, sources, triangles = _grid_mesh(rng, *size, cells=4)
+    targets, sources, triangles = _grid_mesh(rng, size[0], size[1], cells=4)
     poison = np.full((*size, 2), np.nan, np.float32)
     fast = mesh_flow(targets, sources, triangles, poison.copy())
     plain = mesh_flow_reference(targets, sources, triangles, poison.copy())

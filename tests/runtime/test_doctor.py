@@ -22,7 +22,7 @@ def test_every_backend_is_reported_with_what_keeps_it(small_home: Path) -> None:
         assert (found[name].install or "").startswith("pip install ")
 
 
-def test_the_reported_choice_is_what_loading_takes(small_home: Path, scaling_graph) -> None:  # type: ignore[no-untyped-def]
+def test_the_reported_choice_is_what_loading_takes(small_home: Path, scaling_graph) -> None:
     report = doctor.report()
     with load(scaling_graph()) as engine:
         assert (report.backend, report.precision) == (engine.backend, engine.precision)

@@ -222,10 +222,11 @@ def test_a_source_that_lies_upside_down_is_refused():
         source(image=np.full((80, 96, 3), 255, np.uint8))
 
 
-def test_a_video_as_source_gives_its_first_frame_with_a_face(tmp_path):
-    video = folder(tmp_path, [picture(faces=0), picture(140), picture(150)], "video")
+def test_a_video_as_source_gives_its_first_frame_with_a_face_of_four_a_second(tmp_path):
+    shades = [picture(faces=0)] * 8 + [picture(140 + n) for n in range(12)]
+    video = folder(tmp_path, shades, "video")  # 25 pictures a second: looked at are 0, 7, 14
     with source(image=video) as reenactor:
-        assert reenactor.portrait.image[0, 0, 1] == 140
+        assert reenactor.portrait.image[0, 0, 1] == 146
 
 
 def test_crop_is_a_square_around_the_head_within_the_photo():

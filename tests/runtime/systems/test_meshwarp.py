@@ -58,9 +58,7 @@ def test_the_result_is_a_new_array_and_the_photo_stays_as_it_was(portrait):
     assert np.array_equal(portrait.image, before)
 
 
-@pytest.mark.parametrize(
-    ("angle", "axis"), [("yaw", 0), ("pitch", 1), ("roll", 2)]
-)
+@pytest.mark.parametrize(("angle", "axis"), [("yaw", 0), ("pitch", 1), ("roll", 2)])
 def test_the_head_turns_as_far_as_it_is_told(portrait, tracker, angle, axis):
     turned = tracker.find_faces(_animate(portrait, _motion(**{angle: 0.2})))[0]
     change = np.subtract(turned.pose.yaw_pitch_roll, portrait.face.pose.yaw_pitch_roll)
