@@ -60,7 +60,7 @@ def crop(image: Image, region: Region, pixels: int) -> Floats:
     patch = cv2.warpAffine(image, region.to_picture(side), (side, side), flags=flags)
     if finer > 1:
         patch = cv2.resize(patch, (pixels, pixels), interpolation=cv2.INTER_AREA)
-    return np.multiply(patch, np.float32(1 / 255), dtype=np.float32)
+    return np.asarray(np.multiply(patch, np.float32(1 / 255), dtype=np.float32))
 
 
 def place(points: Floats, region: Region, pixels: int) -> Floats:

@@ -95,9 +95,11 @@ class HeadMesh:
 
     def _moved_pose(self, motion: Motion) -> HeadPose:
         yaw, pitch, roll = euler_angles(motion.rotation)
-        held = rotation_matrix(*(_held(angle, _FREE_TURN, _MOST_TURN) for angle in (yaw, pitch)), roll)
+        held = rotation_matrix(_held(yaw, _FREE_TURN, _MOST_TURN), _held(pitch, _FREE_TURN, _MOST_TURN), roll)
         height_cm = float(np.ptp(self.head[:, 1]))
-        shift = [_held(float(d) / height_cm, _FREE_SHIFT, _MOST_SHIFT) * height_cm for d in motion.translation]
+        shift = [
+            _held(float(d) / height_cm, _FREE_SHIFT, _MOST_SHIFT) * height_cm for d in motion.translation
+        ]
         scale = self._pose.scale * float(np.clip(motion.scale, *_SCALE_RANGE))
         translation = self._pose.translation + self._pose.scale * np.array([*shift, 0], np.float32)
         return HeadPose(held @ self._pose.rotation, scale, translation.astype(np.float32))

@@ -88,7 +88,9 @@ class MouthLayer:
                 np.float32,
             ),
         )
-        self._draw_photo_teeth(layer, box, affine_between(moved.rigid_px[anchors, :2], self._source_px[anchors]))
+        self._draw_photo_teeth(
+            layer, box, affine_between(moved.rigid_px[anchors, :2], self._source_px[anchors])
+        )
         # A little over the lips' edge, where the photo's own teeth or the shut mouth's line would peep out.
         wide = cv2.dilate(polygon_mask(lips, box), _disc(_OVERLAP * moved.scale))
         mask = np.asarray(cv2.GaussianBlur(wide, (0, 0), max(0.4, 0.03 * moved.scale)), np.uint8)
