@@ -181,8 +181,10 @@ def _jitter(landmarks: Floats) -> float:
     return float(np.linalg.norm(np.diff(landmarks, n=2, axis=0), axis=2).mean())
 
 
-_COLUMNS = "clip | frames | yaw, degrees | distance | still | ratio | SSIM | still | yaw | pitch | roll "
+_COLUMNS = (
+    "clip | frames | yaw, degrees | distance | still | ratio | SSIM | still | yaw | pitch | roll "
     "| mouth | eyes | jitter"
+)
 
 
 def markdown(results: list[Quality]) -> str:

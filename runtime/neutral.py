@@ -14,7 +14,7 @@ from .tracking.face import Face
 __all__ = ["Reference", "find_reference", "rest_costs", "rest_index"]
 
 SEARCH_SECONDS = 5.0  # from the first face on
-SEARCH_FRAMES = 150
+LOOK_EVERY = 0.12  # seconds
 
 # How much of each departure from rest weighs as much as one of the others.
 _TURN = 0.3  # radians
@@ -26,11 +26,10 @@ _GRIMACE = 0.6  # cm, root mean square over the face
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The neutral face and what was found in all frames up to where the search ended."""
+    """The neutral face and the number of its frame, counted from 0."""
 
     neutral: Face
-    index: int  # of the neutral frame
-    faces: Sequence[Face | None]  # one a frame, from the first frame on
+    index: int
 
 
 def find_reference(
@@ -40,47 +39,50 @@ def find_reference(
     *,
     name: str,
 ) -> Reference:
-    """Track `frames` until the neutral one is known; `choice` is its number or "auto".
+    """The neutral face of a driving; `choice` is the number of its frame or "auto".
 
-    "auto" looks at the five seconds, at most 150 frames, that follow the first face. Raises
+    "auto" looks at every frame until there is a face, then a few times a second for five seconds. Raises
     FaceNotFoundError, naming the driving by `name`, where there is no face.
     """
-    if choice != "auto" and choice < 0:
-        raise FaceNotFoundError(f"--reference-frame {choice} is no frame; count from 0, or use auto")
-    faces: list[Face | None] = []
-    first: Frame | None = None
-    searched = 0
-    for frame in frames:
-        face = track(frame)
-        faces.append(face)
-        if choice != "auto":
-            if len(faces) > choice:
-                break
+    if choice != "auto":
+        return _chosen(frames, track, choice, name)
+    found: list[tuple[int, Face]] = []
+    looked = first = 0.0
+    index = -1
+    for index, frame in enumerate(frames):
+        if found and frame.time - first > SEARCH_SECONDS:
+            break
+        if found and frame.time - looked < LOOK_EVERY:
             continue
-        if first is None and face is not None:
-            first = frame
-        if first is not None:
-            searched += 1
-            if searched >= SEARCH_FRAMES or frame.time - first.time >= SEARCH_SECONDS:
-                break
-    if choice == "auto":
-        index = rest_index(faces)
-    else:
-        index = choice
-        if index >= len(faces):
-            raise FaceNotFoundError(
-                f"{name}: --reference-frame {choice}, but there are only {len(faces)} frames"
-            )
-    neutral = faces[index] if index is not None else None
-    if index is None:
+        face = track(frame)
+        if face is not None:
+            first = first if found else frame.time
+            found.append((index, face))
+        looked = frame.time
+    if not found:
         raise FaceNotFoundError(
-            f"{name}: no face in any of {len(faces)} frames; use a video that shows a face"
+            f"{name}: no face in any of {index + 1} frames; use a video that shows a face"
         )
-    if neutral is None:
-        raise FaceNotFoundError(
-            f"{name}: no face in frame {index}; choose another --reference-frame, or auto"
-        )
-    return Reference(neutral, index, faces)
+    best = rest_index([face for _, face in found])
+    assert best is not None  # there is a face in the list
+    return Reference(found[best][1], found[best][0])
+
+
+def _chosen(
+    frames: Iterable[Frame], track: Callable[[Frame], Face | None], choice: int, name: str
+) -> Reference:
+    if choice < 0:
+        raise FaceNotFoundError(f"--reference-frame {choice} is no frame; count from 0, or use auto")
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        if count > choice:
+            face = track(frame)
+            if face is None:
+                raise FaceNotFoundError(
+                    f"{name}: no face in frame {choice}; choose another --reference-frame, or auto"
+                )
+            return Reference(face, choice)
+    raise FaceNotFoundError(f"{name}: --reference-frame {choice}, but there are only {count} frames")
 
 
 def rest_index(faces: Sequence[Face | None]) -> int | None:

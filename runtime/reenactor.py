@@ -1,6 +1,7 @@
 """The door to the runtime: a photo is registered once, then driven by a video, a motion or single frames."""
 
 import math
+import os
 import time as clock
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,13 +22,13 @@ from .media.limits import DEFAULT_LIMITS, Limits
 from .media.reader import VideoReader
 from .media.writer import open_writer
 from .motion import MotionTrack, load_motion
-from .neutral import Reference, find_reference
+from .neutral import find_reference
 from .rate import at_rate, rate_of
 from .source import check_image, crop_around, find_source
-from .stream import Sink, Stage, StageTimes, StreamInterrupted, StreamStats, run_stream
+from .stream import Sink, Stage, StreamInterrupted, StreamStats, run_stream
 from .systems import registry
 from .systems.protocol import Observation, Portrait
-from .tracking.face import Face, Motion
+from .tracking.face import Motion
 from .tracking.relative import RelativeMotion, eased
 from .tracking.tracker import Tracker
 
@@ -78,7 +79,13 @@ class Reenactor:
         self._limits = limits
         self._source = None if isinstance(source, np.ndarray) else Path(source)
         self._live: _Live | None = None
-        self._tracker = Tracker(backend=backend, precision=precision, face=driving_face, smooth=smooth)
+        self._tracker = Tracker(
+            backend=backend,
+            precision=precision,
+            threads=_threads_a_stage(),
+            face=driving_face,
+            smooth=smooth,
+        )
         try:
             image, found = find_source(source, self._tracker, face or 0, limits)
             if crop:
@@ -133,17 +140,22 @@ class Reenactor:
         self._check_output(output, driving)
         self._forget()
         began = clock.perf_counter()
-        faces = _TimedTracker(self._tracker)
         clip = _Clip(driving, self._limits, start, duration, fps)
         with clip.open() as reader:
-            reference = find_reference(clip.frames(reader), faces.track, reference_frame, name=str(driving))
+            reference = find_reference(
+                clip.frames(reader),
+                lambda frame: self._tracker.track(frame.image, frame.time),
+                reference_frame,
+                name=str(driving),
+            )
+        self._tracker.reset()
         relative_motion = RelativeMotion(
             reference.neutral,
             absolute_from=None if relative else self.portrait.face,
             pose_strength=pose_strength,
             expression_strength=expression_strength,
         )
-        follower = _Follower(faces, reference, relative_motion)
+        follower = _Follower(self._tracker, relative_motion)
         with clip.open() as reader:
             layout = _Layout(self.portrait.image, (reader.info.height, reader.info.width), side_by_side)
             sink = open_writer(
@@ -160,11 +172,9 @@ class Reenactor:
             drops: Counter[str] = Counter()
 
             def completed(stats: StreamStats) -> StreamStats:
-                track = StageTimes.of("track", faces.seconds)
                 return replace(
                     stats,
                     seconds=clock.perf_counter() - began,
-                    stages=tuple(track if stage.name == "track" else stage for stage in stats.stages),
                     drops=dict(drops),
                     damaged_packets=reader.damaged,
                     frames_without_face=follower.without_face,
@@ -302,34 +312,16 @@ class _Clip:
         return round(reader.info.duration * self.fps)
 
 
-class _TimedTracker:
-    """Tracks and remembers how long each frame took."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
-        self.seconds: list[float] = []
-
-    def track(self, frame: Frame) -> Face | None:
-        started = clock.perf_counter()
-        face = self._tracker.track(frame.image, frame.time)
-        self.seconds.append(clock.perf_counter() - started)
-        return face
-
-
 class _Follower:
-    """The track stage: frames that were looked at for the neutral face are not tracked a second time."""
+    """The track stage."""
 
-    def __init__(self, faces: _TimedTracker, reference: Reference, relative: RelativeMotion) -> None:
-        self._faces = faces
-        self._known = reference.faces
+    def __init__(self, tracker: Tracker, relative: RelativeMotion) -> None:
+        self._tracker = tracker
         self._relative = relative
-        self._count = 0
         self.without_face = 0
 
     def follow(self, frame: Frame) -> _Observed:
-        known = self._count < len(self._known)
-        face = self._known[self._count] if known else self._faces.track(frame)
-        self._count += 1
+        face = self._tracker.track(frame.image, frame.time)
         self.without_face += face is None
         return _Observed(frame, Observation(self._relative.update(face, frame.time), face, frame.image))
 
@@ -363,11 +355,21 @@ def _streamed(
     first_stage: str = "decode",
 ) -> StreamStats:
     told = None if progress is None else lambda written: progress(written, total)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(_threads_a_stage())
     try:
         return completed(run_stream(source, stages, sink, names=(first_stage, "encode"), progress=told))
     except StreamInterrupted as interrupt:
         interrupt.stats = completed(interrupt.stats)
         raise
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _threads_a_stage() -> int:
+    """Stages run side by side: together they keep the cores busy, more threads each would only wait for one another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2)
 
 
 def _strengthened(motion: Motion, pose: float, expression: float) -> Motion:

@@ -29,7 +29,7 @@ class _Codec:
 
 # Without B-frames the order of decoding is that of showing: then MP4 states the right length of uneven times.
 CODECS = {
-    "h264": _Codec("libx264", {"preset": "veryfast", "bf": "0"}, 18, 51),
+    "h264": _Codec("libx264", {"preset": "superfast", "bf": "0"}, 20, 51),
     "hevc": _Codec("libx265", {"preset": "veryfast", "x265-params": "log-level=none:bframes=0"}, 20, 51),
     "vp9": _Codec("libvpx-vp9", {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "b": "0"}, 24, 63),
 }

@@ -13,8 +13,6 @@ __all__ = ["Region", "crop", "place"]
 
 Floats = NDArray[np.float32]
 
-MOST_FINER = 3
-
 
 @dataclass(frozen=True)
 class Region:
@@ -53,14 +51,31 @@ class Region:
 
 def crop(image: Image, region: Region, pixels: int) -> Floats:
     """(pixels, pixels, 3) float32 in [0, 1] of the region; black outside the picture."""
-    # Taking every n-th pixel of a large face would show noise as movement: take more and average them.
-    finer = int(np.clip(region.side / pixels, 1, MOST_FINER))
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    side = pixels * finer
-    patch = cv2.warpAffine(image, region.to_picture(side), (side, side), flags=flags)
-    if finer > 1:
-        patch = cv2.resize(patch, (pixels, pixels), interpolation=cv2.INTER_AREA)
+    matrix = region.to_picture(pixels)
+    # Taking every n-th pixel of a large face would show noise as movement: average first.
+    shrink = 4 if region.side >= 4 * pixels else 2 if region.side >= 2 * pixels else 1
+    if shrink > 1:
+        image, matrix = _shrunk(image, region, matrix, shrink)
+    patch = cv2.warpAffine(image, matrix, (pixels, pixels), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return np.asarray(np.multiply(patch, np.float32(1 / 255), dtype=np.float32))
+
+
+def _shrunk(image: Image, region: Region, matrix: Floats, shrink: int) -> tuple[Image, Floats]:
+    """The part of the picture around a region, `shrink` times smaller, and the map into it."""
+    reach = 0.75 * region.side  # a little more than half the diagonal
+    x0, y0 = max(0, int(region.x - reach)), max(0, int(region.y - reach))
+    part = image[y0 : max(y0, int(region.y + reach)), x0 : max(x0, int(region.x + reach))]
+    width, height = part.shape[1] // shrink, part.shape[0] // shrink
+    if width < 1 or height < 1:
+        return image, matrix
+    small = cv2.resize(
+        part[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA
+    )
+    moved = matrix.copy()
+    moved[:, 2] -= (x0, y0)
+    moved /= shrink
+    moved[:, 2] -= (1 - 1 / shrink) / 2
+    return np.asarray(small, np.uint8), moved
 
 
 def place(points: Floats, region: Region, pixels: int) -> Floats:
