@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 misuse, 130 ended by Ctrl-C. What is heavy is im
 needs it.
 """
 
+import os
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -46,6 +47,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # The matrices here are tiny; threads of a linear-algebra library would only keep cores from the networks.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
 
 

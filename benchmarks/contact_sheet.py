@@ -28,7 +28,7 @@ def contact_sheet(driving: Path, photos: list[Path], *, moments: int, cell: int,
         frames = list(reader)
     # The moments that differ most tell most: spread over the clip, never the first frame alone.
     shown = sorted(set(np.linspace(0, len(frames) - 1, moments + 1).astype(int)[1:].tolist()))
-    rows = [[np.full_like(frames[0].image, 255), *(frames[i].image for i in shown)]]
+    rows = [[frames[0].image, *(frames[i].image for i in shown)]]
     for photo in photos:
         try:
             with Reenactor(photo, system=system, crop=True) as reenactor:

@@ -21,10 +21,12 @@ import cv2
 import numpy as np
 
 from ..runtime import assets
+from ..runtime.engine import load
 from ..runtime.media.frame import Frame, Image
 from ..runtime.media.images import read_image, write_image
 from ..runtime.media.reader import VideoReader
 from ..runtime.media.writer import open_writer
+from ..runtime.models import model_path
 from ..runtime.motion import load_motion
 from ..runtime.reenactor import Reenactor
 from ..runtime.stream import StreamStats
@@ -75,13 +77,25 @@ def _alone(name: str, work: Callable[[Frame], object], frames: list[Frame]) -> A
     return Alone(name, statistics.median(times), float(np.percentile(times, 95)))
 
 
+def measure_network(name: str, side: int, rounds: int = 200) -> Alone:
+    """One run of a tracker's network on noise: what the machine gives at this moment, to compare the rest with."""
+    noise = np.random.default_rng(0).random((1, side, side, 3), np.float32)
+    times = []
+    with load(model_path(name), precision="fp32") as engine:
+        for _ in range(rounds + 10):
+            started = time.perf_counter()
+            engine.run({next(iter(engine.inputs)): noise})
+            times.append((time.perf_counter() - started) * 1000)
+    return Alone(f"network {name}", statistics.median(times[10:]), float(np.percentile(times[10:], 95)))
+
+
 def measure_stages(driving: Path, photo: Image) -> list[Alone]:
     """Tracking a 720p clip and animating a photo, each on its own."""
     with VideoReader(driving) as reader:
         frames = [frame for _, frame in zip(range(200), reader, strict=False)]
     system = registry.create("meshwarp")
     with Tracker() as tracker:
-        portrait = system.register(photo, tracker.find_face(photo, name="photo"))
+        portrait = system.register(photo, tracker.find_faces(photo)[0])
         for frame in frames[:5]:
             tracker.track(frame.image, frame.time - 100.0)
         faces = {}
@@ -148,7 +162,8 @@ def main() -> None:
         full_hd = folder / "photo_1080p.png"
         write_image(full_hd, _letterboxed(read_image(options.photo), 1920, 1080))
         photo_512 = cv2.resize(read_image(options.photo), (512, 512), interpolation=cv2.INTER_AREA)
-        alone = measure_stages(clip, np.asarray(photo_512, np.uint8))
+        alone = [measure_network("face_landmark", 192), measure_network("iris_landmark", 64)]
+        alone += measure_stages(clip, np.asarray(photo_512, np.uint8))
         alone += measure_stages(clip, read_image(full_hd))[1:]
         pipelines = {
             "512x512 crop": measure_pipeline(clip, options.photo, folder, options.rounds, crop=True),

@@ -62,7 +62,7 @@ def measure_clip(path: Path, system: str) -> Quality:
     with Tracker() as tracker, Judge() as judge_driving, Judge() as judge_output:
         faces = [tracker.track(frame.image, frame.time) for frame in frames]
         first = _first_good(faces, path)
-        source_face = tracker.find_face(frames[first].image, name=str(path))
+        source_face = tracker.find_faces(frames[first].image)[0]
         animator = registry.create(system)
         portrait = animator.register(frames[first].image, source_face)
         neutral = faces[first]

@@ -58,9 +58,8 @@ class EyeNetwork:
     """
 
     SIDE = 64
-    MOVED = (
-        0.008  # change of the lid gap, in distances between the outer eye corners, that counts as movement
-    )
+    # Change of the lid gap, in distances between the outer eye corners, that counts as movement.
+    MOVED = 0.008
 
     def __init__(self, *, backend: str, precision: Precision, threads: int | None) -> None:
         """Load the network."""

@@ -58,9 +58,9 @@ class FaceSmoother:
     def reset(self) -> None:
         """Forget the past."""
         # Units: turn in radians (Rodrigues vector), place in head widths, points in cm.
-        self._turn = OneEuro(min_cutoff=1.2, beta=8.0)
-        self._place = OneEuro(min_cutoff=1.2, beta=12.0)
-        self._points = OneEuro(min_cutoff=1.2, beta=1.5)
+        self._turn = OneEuro(min_cutoff=0.8, beta=32.0)
+        self._place = OneEuro(min_cutoff=0.8, beta=48.0)
+        self._points = OneEuro(min_cutoff=0.8, beta=8.0)
         self._head_width_px: float | None = None
 
     def __call__(self, face: Face, time: float) -> Face:

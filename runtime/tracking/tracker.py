@@ -5,7 +5,6 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import FaceNotFoundError
 from ..engine import Precision
 from ..media.frame import Image
 from .detector import Detection, Detector
@@ -93,23 +92,6 @@ class Tracker:
             if located is not None:
                 faces.append(measure(*located))
         return sorted(_distinct(faces), key=lambda face: -_size(face))
-
-    def find_face(self, image: Image, *, name: str) -> Face:
-        """The face of a photo that this tracker is asked for; `name` names the photo in errors.
-
-        Raises FaceNotFoundError when there is none, or fewer than asked for.
-        """
-        faces = self.find_faces(image)
-        number = self._number or 0
-        if not faces:
-            raise FaceNotFoundError(
-                f"{name}: no face found; use a photo in which one face is clearly visible, upright and not too small"
-            )
-        if number >= len(faces):
-            raise FaceNotFoundError(
-                f"{name}: face {number} was asked for, but {len(faces)} found; use --face 0 to {len(faces) - 1}"
-            )
-        return faces[number]
 
     def close(self) -> None:
         """Free the networks."""

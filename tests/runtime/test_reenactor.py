@@ -401,6 +401,7 @@ def test_limits_hold_for_source_driving_and_motion(tmp_path):
 def test_options_reach_the_tracker():
     source(driving_face=1, smooth=False, backend="cpu", precision="fp32").close()
     tracker = ColourTracker.made[0]
+    assert tracker.options.pop("threads") >= 1
     assert tracker.options == {"face": 1, "smooth": False, "backend": "cpu", "precision": "fp32"}
     assert tracker.closed
 
