@@ -78,13 +78,10 @@ class EyeNetwork:
         bases = [_base(landmarks, eye) for eye in _EYES]
         self._turn = 1 - self._turn
         first, other = self._turn, 1 - self._turn
-        if (
-            self._look(image, landmarks, angle, first, bases[first]) > self.MOVED
-            or self._shapes[other] is None
-        ):
+        shape = self._shapes[other]
+        if self._look(image, landmarks, angle, first, bases[first]) > self.MOVED or shape is None:
             self._look(image, landmarks, angle, other, bases[other])
         else:
-            shape = self._shapes[other]
             landmarks[_EYES[other].points, :2] = bases[other] + shape @ _axes(landmarks)
         for eye in _EYES:
             landmarks[eye.iris, 2] = landmarks[eye.contour, 2].mean()
