@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -175,7 +175,7 @@ def main() -> None:
         options.markdown.write_text(table)
     if options.json:
         record = {"machine": machine, "alone": [asdict(row) for row in alone]}
-        runs = {name: json.loads(stats.to_json()) for name, stats in pipelines.items()}
+        runs = {name: json.loads(replace(stats, output="").to_json()) for name, stats in pipelines.items()}
         options.json.write_text(json.dumps(record | {"pipelines": runs}, indent=1) + "\n")
 
 

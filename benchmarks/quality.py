@@ -97,7 +97,9 @@ class Judge:
     def look(self, image: Image, time: float) -> Judged | None:
         """What is seen in a picture at `time` seconds, None where there is no face."""
         face = self._tracker.track(image, time)
-        return None if face is None else Judged(face, self._smoother(face, time))
+        if face is None:
+            return None
+        return Judged(face, self._smoother(face.landmarks_px, face.pose, face.score, time))
 
     def __enter__(self) -> "Judge":
         return self

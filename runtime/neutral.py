@@ -15,6 +15,9 @@ __all__ = ["Reference", "find_reference", "rest_costs", "rest_index"]
 
 SEARCH_SECONDS = 5.0  # from the first face on
 LOOK_EVERY = 0.12  # seconds
+# After so many looks a face this near to rest is taken as it is, and the search ends.
+ENOUGH_LOOKS = 8
+AT_REST = 0.8
 
 # How much of each departure from rest weighs as much as one of the others.
 _TURN = 0.3  # radians
@@ -41,8 +44,8 @@ def find_reference(
 ) -> Reference:
     """The neutral face of a driving; `choice` is the number of its frame or "auto".
 
-    "auto" looks at every frame until there is a face, then a few times a second for five seconds. Raises
-    FaceNotFoundError, naming the driving by `name`, where there is no face.
+    "auto" looks at every frame until there is a face, then a few times a second, until there was one at rest but no
+    longer than five seconds. Raises FaceNotFoundError, naming the driving by `name`, where there is no face.
     """
     if choice != "auto":
         return _chosen(frames, track, choice, name)
@@ -58,6 +61,8 @@ def find_reference(
         if face is not None:
             first = first if found else frame.time
             found.append((index, face))
+            if len(found) >= ENOUGH_LOOKS and rest_costs([face for _, face in found]).min() < AT_REST:
+                break
         looked = frame.time
     if not found:
         raise FaceNotFoundError(

@@ -63,9 +63,11 @@ class FaceSmoother:
         self._points = OneEuro(min_cutoff=0.8, beta=8.0)
         self._head_width_px: float | None = None
 
-    def __call__(self, face: Face, time: float) -> Face:
-        """The face at `time` seconds with noise removed; all derived measures follow the smoothed points."""
-        pose = face.pose
+    def __call__(self, landmarks_px: Floats, pose: HeadPose, score: float, time: float) -> Face:
+        """The face at `time` seconds with noise removed; all derived measures follow the smoothed points.
+
+        landmarks_px # (478, 3) pixels, in `pose`
+        """
         if self._head_width_px is None:
             self._head_width_px = HEAD_WIDTH_CM * pose.scale
         unit = np.float32(self._head_width_px)
@@ -73,7 +75,7 @@ class FaceSmoother:
         turn = self._turn(turn, time)
         place = np.array([*pose.translation, HEAD_WIDTH_CM * pose.scale], np.float32)
         place = self._place(place / unit, time) * unit
-        points = self._points(pose.unproject(face.landmarks_px), time)
+        points = self._points(pose.unproject(landmarks_px), time)
         rotation = cv2.Rodrigues(turn.astype(np.float64))[0].astype(np.float32)
         smooth = HeadPose(rotation, float(place[3]) / HEAD_WIDTH_CM, place[:3])
-        return describe(smooth.project(points), smooth, face.score)
+        return describe(smooth.project(points), smooth, score)

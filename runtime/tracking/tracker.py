@@ -9,7 +9,7 @@ from ..engine import Precision
 from ..media.frame import Image
 from .detector import Detection, Detector
 from .face import Face
-from .geometry import measure
+from .geometry import describe, fit_pose, measure
 from .landmarks import LandmarkNetwork
 from .region import Region
 from .smoothing import FaceSmoother
@@ -81,8 +81,10 @@ class Tracker:
         self._last = landmarks
         region = Region.of_landmarks(landmarks)
         self._seen_at, self._seen_time = (region.x, region.y, region.side / 1.5), time
-        face = measure(landmarks, score)
-        return self._smoother(face, time) if self._smoother else face
+        pose = fit_pose(landmarks)
+        if self._smoother:
+            return self._smoother(landmarks, pose, score, time)
+        return describe(landmarks, pose, score)
 
     def find_faces(self, image: Image) -> list[Face]:
         """All faces of a still picture (H, W, 3) uint8 RGB, largest first; slower and more thorough than `track`."""
@@ -141,7 +143,10 @@ class Tracker:
 
     def _locate(self, image: Image, region: Region, *, rounds: int) -> tuple[Floats, float] | None:
         """Landmarks in a region, looked at again in the region they give; None where there is no face after all."""
+        located = None
         for _ in range(rounds):
+            if located is not None:
+                region = Region.of_landmarks(located[0])
             if rounds > 1:
                 self._network.forget()
             if not 4.0 <= region.side <= 8.0 * max(image.shape[:2]):
@@ -149,7 +154,6 @@ class Tracker:
             located = self._network.locate(image, region, min_score=self.MIN_SCORE)
             if located is None:
                 return None
-            region = Region.of_landmarks(located[0])
         return located
 
 

@@ -192,7 +192,7 @@ def test_the_search_for_the_neutral_frame_looks_at_few_frames(tmp_path):
     with source() as reenactor:
         stats = reenactor.run(driving, tmp_path / "out")
     assert stats.stages[1].frames == 160
-    assert 160 + 30 < ColourTracker.made[0].looks < 160 + 45
+    assert 160 + 8 <= ColourTracker.made[0].looks < 160 + 12
 
 
 def test_a_driving_without_a_face_is_named_and_leaves_no_output(tmp_path):
