@@ -146,13 +146,18 @@ def run(
     smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Filter the tracking.")] = True,
     codec: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="h264, hevc, vp9 or av1, as the file type allows.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="h264, hevc or vp9, as the file type allows.", show_default=False),
     ] = None,
     crf: Annotated[
-        int, typer.Option(min=0, max=63, metavar="N", help="Quality of a movie, 0 is the best.")
-    ] = 18,
+        int | None,
+        typer.Option(
+            min=0,
+            max=63,
+            metavar="N",
+            help="Quality of a movie, 0 is the best; by default what suits the codec.",
+            show_default=False,
+        ),
+    ] = None,
     fps: Annotated[
         float | None,
         typer.Option(min=1, max=240, metavar="N", help="Even frame rate of the result.", show_default=False),

@@ -37,7 +37,7 @@ SKIN_CORNER = np.array(
 SKIN_EXTENT = np.array([0.38, 0.70], np.float32)
 PIVOT = np.array([0.0, -1.5, -2.5], np.float32)  # about which heads turn: between the ears
 HIDDEN = ("M_EyeBlend", "M_EyeOcclusion", "M_LacrimalFluid", "M_EyeLashes")
-EYE_RADIUS_CM, IRIS_CM, PUPIL_CM = 1.5, 0.60, 0.22
+IRIS_CM, PUPIL_CM = 0.60, 0.22
 
 
 @dataclass(frozen=True, eq=False)

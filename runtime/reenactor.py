@@ -29,7 +29,7 @@ from .stream import Sink, Stage, StreamInterrupted, StreamStats, run_stream
 from .systems import registry
 from .systems.protocol import Observation, Portrait
 from .tracking.face import Motion
-from .tracking.relative import RelativeMotion, eased
+from .tracking.relative import RelativeMotion, strengthened
 from .tracking.tracker import Tracker
 
 __all__ = ["Progress", "Reenactor"]
@@ -39,7 +39,6 @@ Progress = Callable[[int, int | None], None]
 
 MOTION_FPS = 30.0
 FRAME_SECONDS = 1 / 30  # from one frame to the next where `animate` is told no time
-CRF = 18
 
 
 class Reenactor:
@@ -121,7 +120,7 @@ class Reenactor:
         side_by_side: bool = False,
         fps: float | None = None,
         codec: str | None = None,
-        crf: int = CRF,
+        crf: int | None = None,
         progress: Progress | None = None,
     ) -> StreamStats:
         """Drive the source by a video and write the result, with the driving's own times and sound.
@@ -196,7 +195,7 @@ class Reenactor:
         side_by_side: bool = False,
         fps: float | None = None,
         codec: str | None = None,
-        crf: int = CRF,
+        crf: int | None = None,
         progress: Progress | None = None,
     ) -> StreamStats:
         """Animate the source by a motion (a preset's name, a .json file or a loaded one); write the result.
@@ -217,7 +216,7 @@ class Reenactor:
 
         def observations() -> Iterator["_Observed"]:
             for index in range(total):
-                moved = _strengthened(track.at(float(index / rate)), pose_strength, expression_strength)
+                moved = strengthened(track.at(float(index / rate)), pose_strength, expression_strength)
                 yield _Observed(Frame(image, index, 1 / rate), Observation(moved))
 
         layout = _Layout(image, image.shape[:2], side_by_side)
@@ -370,13 +369,6 @@ def _threads_a_stage() -> int:
     """Stages run side by side: together they keep the cores busy, more threads each would only wait for one another."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // 2)
-
-
-def _strengthened(motion: Motion, pose: float, expression: float) -> Motion:
-    if pose == expression == 1:
-        return motion
-    face = eased(motion, expression)
-    return replace(eased(motion, pose), expression=face.expression, lids=face.lids, gaze=face.gaze)
 
 
 def _check_settings(

@@ -125,6 +125,13 @@ def test_options_reach_the_runtime():
     }
 
 
+def test_without_options_quality_is_left_to_the_codec():
+    call("run", "photo.jpg", "clip.mp4", "-o", "out.mp4")
+    _, (_, run) = CALLS
+    assert run["crf"] is None
+    assert run["codec"] is None
+
+
 def test_statistics_are_written_where_asked(tmp_path):
     call("run", "photo.jpg", "--motion", "nod", "-o", "out.mp4", "--stats", tmp_path / "s.json")
     told = json.loads((tmp_path / "s.json").read_text())
