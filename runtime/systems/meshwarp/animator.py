@@ -40,12 +40,15 @@ class MeshWarp:
 
     def register(self, image: Image, face: Face) -> MeshWarpPortrait:
         """Build the mesh of a photo (H, W, 3) uint8 RGB; raises FaceNotFoundError when the face lies outside it."""
-        x0, y0, x1, y1 = HeadMesh(face).extent
+        height, width = image.shape[:2]
+        x0, y0, x1, y1 = HeadMesh(face, (0, 0, width, height)).extent
         box = bounds(np.array([[x0, y0], [x1, y1]], np.float32), 0.0, image.shape)
         if box is None:
             raise FaceNotFoundError("the face lies outside the photo; use a photo that shows the whole face")
         moving = np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]])
-        mesh = HeadMesh(face.placed(scale=1.0, x=-box[0], y=-box[1]))
+        mesh = HeadMesh(
+            face.placed(scale=1.0, x=-box[0], y=-box[1]), (-box[0], -box[1], width - box[0], height - box[1])
+        )
         return MeshWarpPortrait(
             image=image,
             face=face,

@@ -14,10 +14,12 @@ from ...tracking.face import Face, HeadPose, Motion, euler_angles, rotation_matr
 from ...tracking.relative import proportions
 from .lids import LidPairs, close_lips
 
-__all__ = ["HeadMesh", "Moved"]
+__all__ = ["Borders", "HeadMesh", "Moved"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Borders = tuple[float, float, float, float]
+"""x0, y0, x1, y1 pixels: where the photo ends."""
 
 # Rings, as multiples of the distance from the middle of the face to its oval (1: the oval itself).
 _RINGS = np.array([1, 1.08, 1.18, 1.3, 1.45, 1.62, 1.82, 2.05, 2.35, 2.7], np.float32)
@@ -29,7 +31,9 @@ _SKIN_REACH = 0.2  # of the ring radius, over which the oval's own expression (t
 
 # Past these angles (radians) a turn is more and more held back: a photo does not show what lies behind.
 _FREE_TURN, _MOST_TURN = 0.5, 0.75
-_FREE_SHIFT, _MOST_SHIFT = 0.5, 0.9  # of the face's height
+_MOST_SHIFT = 0.9  # of the face's height
+_FREE_PART = 0.55  # of the farthest shift, up to which a shift is as asked for
+_LEAST_ROOM = 0.12  # of the face's height, for a head that the photo's border cuts
 _SCALE_RANGE = (0.7, 1.4)
 
 
@@ -48,7 +52,7 @@ class Moved:
 class HeadMesh:
     """The mesh of one photo; built once, moved each frame."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: Face, borders: Borders) -> None:
         """Build the mesh from the source's face, in pixels of the picture that will be warped."""
         canonical = load()
         self._pose = face.pose
@@ -72,6 +76,7 @@ class HeadMesh:
         self._solid = _solidity(outline - middle, face.pose)[1:]
         self._skin = np.exp(-((_RINGS[1:] - 1) / _SKIN_REACH))[:, None].astype(np.float32)
         self._ring_triangles = _ring_triangles(oval.shape[1], len(_RINGS))
+        self._room = _room(self._rings_px, self.face_px, borders)
         self.sources = self._vertices(self.face_px, self._rings_px)
 
     @property
@@ -98,7 +103,8 @@ class HeadMesh:
         held = rotation_matrix(_held(yaw, _FREE_TURN, _MOST_TURN), _held(pitch, _FREE_TURN, _MOST_TURN), roll)
         height_cm = float(np.ptp(self.head[:, 1]))
         shift = [
-            _held(float(d) / height_cm, _FREE_SHIFT, _MOST_SHIFT) * height_cm for d in motion.translation
+            _shifted(float(way) / height_cm, *room) * height_cm
+            for way, room in zip(motion.translation, self._room, strict=True)
         ]
         scale = self._pose.scale * float(np.clip(motion.scale, *_SCALE_RANGE))
         translation = self._pose.translation + self._pose.scale * np.array([*shift, 0], np.float32)
@@ -154,6 +160,26 @@ def _solidity(directions: Floats, pose: HeadPose) -> Floats:
     solid, gone = mix @ np.array(_SOLID), mix @ np.array(_GONE)
     part = np.clip((gone - _RINGS[:, None]) / (gone - solid), 0, 1)
     return np.asarray(part * part * (3 - 2 * part), np.float32)
+
+
+def _room(rings_px: Floats, face_px: Floats, borders: Borders) -> tuple[tuple[float, float], ...]:
+    """How far the head may shift (left, right), (up, down), as parts of the face's height.
+
+    Where a border of the photo cuts the head there is nothing to show beyond it: it hardly moves away from there.
+    """
+    height = float(np.ptp(face_px[:, 1]))
+    solid = np.searchsorted(_RINGS, _SOLID) - 1  # the rings that the head reaches upwards, sideways, downwards
+    top, bottom = rings_px[solid[0], :, 1].min(), face_px[:, 1].max()
+    left, right = rings_px[solid[1], :, 0].min(), rings_px[solid[1], :, 0].max()
+    x0, y0, x1, y1 = borders
+    beyond = ((x1 - right, left - x0), (y1 - bottom, top - y0))
+    most = [[float(np.clip(gap / height, _LEAST_ROOM, _MOST_SHIFT)) for gap in side] for side in beyond]
+    return tuple((low, high) for low, high in most)
+
+
+def _shifted(way: float, back: float, forth: float) -> float:
+    most = back if way < 0 else forth
+    return _held(way, _FREE_PART * most, most)
 
 
 def _held(value: float, free: float, most: float) -> float:
