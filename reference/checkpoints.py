@@ -1,0 +1,181 @@
+"""Weights in files: read without executing what is in them, loaded whole or not at all, written in one step.
+
+The published layout is one plain state dict a network, `<suffix>_<network>.pth`; safetensors is read as well.
+"""
+
+import io
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..runtime.files import replace_file
+
+__all__ = ["find_checkpoint", "load_into", "load_state", "save_state"]
+
+_SHOWN = 4  # names in one message
+_AGAIN = "fetch or copy it again"
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a `.pth`-like or `.safetensors` file, on the CPU, in the file's order.
+
+    Nothing in the file is executed: what is not plain tensors under names is refused. Raises ModelError that
+    names the file where it is missing, damaged, of another kind, or a value is not finite.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            loaded = safetensors.torch.load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: holds more than plain weights, or is damaged; it was not executed. Take a file that is "
+            "a plain state dict"
+        ) from error
+    except Exception as error:  # a damaged file may raise anything from inside the reader
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path}: damaged, or no checkpoint ({reason}); {_AGAIN}") from error
+    state = _plain(path, loaded)
+    _require_finite(str(path), state)
+    return state
+
+
+def load_into(network: nn.Module, path: Path) -> None:
+    """Load a file into a network, every entry and nothing else; a network that raises is left as it was.
+
+    Raises ModelError as `load_state`, and one that lists missing and surplus names and wrong shapes.
+    """
+    state = load_state(path)
+    expected = network.state_dict()
+    complaints = [
+        *_listed("missing", [name for name in expected if name not in state]),
+        *_listed("surplus", [name for name in state if name not in expected]),
+        *_listed(
+            "of a wrong shape",
+            [
+                f"{name} {tuple(state[name].shape)} instead of {tuple(there.shape)}"
+                for name, there in expected.items()
+                if name in state and state[name].shape != there.shape
+            ],
+        ),
+        *_listed(
+            "of a wrong type",
+            [
+                f"{name} {state[name].dtype} instead of {there.dtype}"
+                for name, there in expected.items()
+                if name in state and state[name].is_floating_point() != there.is_floating_point()
+            ],
+        ),
+    ]
+    if complaints:
+        raise ModelError(
+            f"{path}: does not fit {type(network).__name__}: {'; '.join(complaints)}. Take the file of this "
+            "network, or the settings that it was trained with"
+        )
+    network.load_state_dict(state)
+
+
+def find_checkpoint(folder: Path, network: str, suffix: str) -> Path:
+    """The file `<suffix>_<network>.pth` (or `.safetensors`) in a folder of published layout.
+
+    `suffix` is an epoch such as "105", "iter_<n>", "latest", or "highest" for the highest epoch there is.
+    Raises ModelError that lists the network's files where there is none.
+    """
+    there = _checkpoints(folder, network)
+    chosen = suffix
+    if suffix == "highest":
+        chosen = str(
+            max((int(name) for name in there if name.isascii() and name.isdecimal()), default=suffix)
+        )
+    if chosen not in there:
+        found = ", ".join(path.name for path in there.values()) or f"no file *_{network}.pth"
+        raise ModelError(
+            f"{folder}: has no {'numbered' if suffix == 'highest' else suffix} checkpoint of {network}; there "
+            f"is {found}"
+        )
+    return there[chosen]
+
+
+def save_state(network: nn.Module, path: Path) -> None:
+    """Write a network's state in the published layout: a plain state dict, on the CPU, whole or not at all.
+
+    Raises ModelError where a value is not finite or the file cannot be written.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    _require_finite(f"{type(network).__name__} for {path}", state)
+    content = io.BytesIO()
+    torch.save(state, content)
+    try:
+        replace_file(path, content.getvalue())
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be written ({error.strerror or error}); choose a folder with room"
+        ) from error
+
+
+def _plain(path: Path, loaded: object) -> dict[str, Tensor]:
+    if not isinstance(loaded, Mapping):
+        raise ModelError(
+            f"{path}: holds a {type(loaded).__name__}; expected a state dict of names and tensors"
+        )
+    state: dict[str, Tensor] = {}
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ModelError(
+                f"{path}: {name!r} is a {type(value).__name__}; expected a state dict of names and tensors"
+            )
+        if value.layout != torch.strided or value.is_quantized:
+            raise ModelError(f"{path}: {name} is stored sparse or quantised; expected plain numbers")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ModelError(
+                f"{path}: {name} claims {value.numel()} numbers, more than the file holds; {_AGAIN}"
+            )
+        state[name] = value.detach()
+    return state
+
+
+def _require_finite(what: str, state: Mapping[str, Tensor]) -> None:
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        complaint = "".join(_listed("not finite", broken))
+        raise ModelError(
+            f"{what}: values are {complaint}; such weights are of no use, take another checkpoint"
+        )
+
+
+def _listed(what: str, found: Iterable[str]) -> list[str]:
+    """One phrase with the number and the first few; none where nothing was found."""
+    names = list(found)
+    if not names:
+        return []
+    more = ", ..." if len(names) > _SHOWN else ""
+    return [f"{len(names)} {what} ({', '.join(names[:_SHOWN])}{more})"]
+
+
+def _checkpoints(folder: Path, network: str) -> dict[str, Path]:
+    """Suffix to file, numbered ones in order."""
+    pattern = re.compile(rf"(.+)_{re.escape(network)}\.(pth|safetensors)")
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: cannot be read ({error.strerror}); expected a folder of checkpoints"
+        ) from error
+    matches = [match for name in names if (match := pattern.fullmatch(name))]
+    matches.sort(key=lambda match: (not match[1].isdecimal(), len(match[1]), match[1]))
+    there: dict[str, Path] = {}
+    for match in matches:
+        if match[1] in there:
+            raise ModelError(f"{folder}: has both {there[match[1]].name} and {match[0]}; keep one")
+        there[match[1]] = folder / match[0]
+    return there

@@ -1,0 +1,163 @@
+"""How the parts of Face2Face-rho are run against their golden numbers."""
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import ReenactError
+from ...runtime.systems.face2face_rho.landmarks import draw_landmark_images
+from ..face2face_rho import MotionFields, MotionNet, MultiScaleDiscriminator, RenderingNet, SourceFeatures
+from ..golden import Bound
+from ..layers import warp
+from . import Outputs, Part, Run, captured
+
+__all__ = ["PARTS"]
+
+_DECODER = {
+    "drv_embedding": "drv_headpose_encoder",
+    "x4_out": "de_res_block",
+    "x3_out": "de_up_block1",
+    "x2_out": "de_up_block2",
+    "x1_out": "de_up_block3",
+}
+_DECODER_STEPS = {
+    **{f"de_SPADE_{i}": f"de_SPADE_{i}" for i in range(1, 5)},
+    "de_up_block3_0": "de_up_block3.0",
+    "de_up_block3_1": "de_up_block3.1",
+}
+_ENCODER_STEPS = {
+    "en_conv_block": "en_conv_block",
+    "en_down_block1_0": "en_down_block1.0",
+    "en_down_block1_1": "en_down_block1.1",
+    "en_down_block1": "en_down_block1",
+    "en_down_block2": "en_down_block2",
+    "en_down_block3": "en_down_block3",
+    "en_res_block": "en_res_block",
+}
+_EXACT = Bound(tolerance=0.0)
+# An 8-bit value is truncated, so that the least difference may be one step.
+_WHOLE = {"fake_u8": Bound(tolerance=1.01 / 254)}
+
+
+def _rendering_net(run: Run) -> Outputs:
+    network = run.network("rendering_net", RenderingNet)
+    with captured(network, {"src_embedding": "src_headpose_encoder"}) as seen:
+        source = network.register_source(run.input("src_img"), run.input("src_headpose"))
+    return {**seen, **_cached(source), **_decode(run, network, source, _DECODER)}
+
+
+def _rendering_source(run: Run) -> Outputs:
+    network = run.network("rendering_net", RenderingNet)
+    with captured(network, {"src_embedding": "src_headpose_encoder", **_ENCODER_STEPS}) as seen:
+        source = network.register_source(run.input("src_img"), run.input("src_headpose"))
+    return {**seen, **_cached(source)}
+
+
+def _rendering_decode(run: Run) -> Outputs:
+    network = run.network("rendering_net", RenderingNet)
+    source = SourceFeatures(*(run.input(name) for name in ("x2_in", "x3_in", "x4_in", "de_x4_in")))
+    return _decode(run, network, source, _DECODER | _DECODER_STEPS)
+
+
+def _decode(run: Run, network: RenderingNet, source: SourceFeatures, steps: dict[str, str]) -> Outputs:
+    field = run.input("motion_field").permute(0, 2, 3, 1)
+    with captured(network, steps) as seen:
+        fake = network.decode(source, field, run.input("drv_headpose"))
+    warped = {f"warped_{name}": warp(features, field) for name, features in _cached(source).items()}
+    return {**seen, **warped, "fake": fake}
+
+
+def _motion_net(run: Run) -> Outputs:
+    network = run.network("motion_net", MotionNet)
+    with captured(
+        network, {name: name for name in ("f1_model", "model1_1", "model1_2", "model2_1", "model2_2")}
+    ) as seen:
+        fields = network(run.input("input1"), run.input("input2"), run.input("input3"))
+    return {**seen, **_fields(fields)}
+
+
+def _discriminator(run: Run) -> Outputs:
+    network = run.network("discriminator", MultiScaleDiscriminator)
+    judged = network(run.input("x"), run.input("kp"))
+    maps = {f"feature_map_{i}": features for i, features in enumerate(judged.feature_maps)}
+    return {**maps, "prediction_map": judged.prediction_map}
+
+
+def _landmark_images(run: Run) -> Outputs:
+    outputs: dict[str, Tensor] = {}
+    for size in run.golden.config["output_sizes"]:
+        for name in run.golden.document["inputs"]:
+            for scale, drawn in enumerate(_drawn(run, name, size)):
+                outputs[f"{name}_{size}_{scale}"] = drawn[0]
+    return outputs
+
+
+def _reenact_rule(run: Run) -> Outputs:
+    picture = np.floor((run.golden.input("src_img") + 1) / 2 * 255 + 0.5)
+    return _reenact(run, _normalised(picture.astype(np.uint8)))
+
+
+def _reenact_testcase(run: Run) -> Outputs:
+    said = run.golden.document["inputs"]["src_img"]
+    path = run.file(said["file"], said["sha256"])
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise ReenactError(f"{path}: cannot be decoded")
+    return _reenact(run, _normalised(picture[None, :, :, ::-1].transpose(0, 3, 1, 2)))
+
+
+def _reenact(run: Run, image: Tensor) -> Outputs:
+    """The whole way of a frame, from a source photo (1, 3, S, S) in [-1, 1] to the uint8 result.
+
+    In float64: the filled weights turn float32 rounding of the field, about 3e-6, into up to 2e-4 of the picture, in
+    the golden itself into 7e-5, so that ours may add none.
+    """
+    rendering = run.network("rendering_net", RenderingNet).double()
+    motion = run.network("motion_net", MotionNet).double()
+    image = image.double()
+    size = run.golden.config["output_size"]
+    landmarks = zip(
+        _drawn(run, "src_landmarks", size), _drawn(run, "drv_landmarks", size), (16, 8, 4), strict=True
+    )
+    inputs = [torch.cat([source, driving, image[:, :, ::k, ::k]], 1) for source, driving, k in landmarks]
+    fields = motion(*inputs)
+    source = rendering.register_source(image, run.input("src_headpose")[None].double())
+    fake = rendering.decode(source, fields.high, run.input("drv_headpose")[None].double())
+    cached = {name: features for name, features in _cached(source).items() if name in run.golden.outputs}
+    bytes_out = ((fake.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8)
+    return {"src_img": image, **cached, **_fields(fields), "fake": fake, "fake_u8": bytes_out}
+
+
+def _drawn(run: Run, name: str, size: int) -> list[Tensor]:
+    """Landmark images of S/16, S/8 and S/4 as (1, 3, side, side) float32 in [-1, 1]."""
+    images = draw_landmark_images(run.golden.input(name).astype(np.float32), size)
+    return [_normalised(image.transpose(2, 0, 1)[None]) for image in images]
+
+
+def _normalised(picture: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(2 * picture.astype(np.float32) / np.float32(255) - 1)
+
+
+def _cached(source: SourceFeatures) -> dict[str, Tensor]:
+    return dict(zip(("x2_in", "x3_in", "x4_in", "de_x4_in"), source, strict=True))
+
+
+def _fields(fields: MotionFields) -> dict[str, Tensor]:
+    """As goldens hold them: (B, 2, h, w)."""
+    named = {"low_motion": fields.low, "middle_motion": fields.middle, "high_motion": fields.high}
+    return {name: field.permute(0, 3, 1, 2) for name, field in named.items()}
+
+
+PARTS = {
+    "rendering_net": Part(_rendering_net),
+    "rendering_net_448": Part(_rendering_net),
+    "rendering_source": Part(_rendering_source),
+    "rendering_decode": Part(_rendering_decode),
+    "motion_net": Part(_motion_net),
+    "discriminator": Part(_discriminator),
+    "landmark_images": Part(_landmark_images, _EXACT),
+    "reenact_rule": Part(_reenact_rule, bounds=_WHOLE),
+    "reenact_testcase": Part(_reenact_testcase, bounds=_WHOLE),
+}
