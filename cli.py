@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .cli_build import add_model, export
 from .console import guarded, print_stages, progress_bar, say, show_doctor, show_models, show_stats, tell
 from .errors import ReenactError
 
@@ -30,8 +31,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="The network weights that the tracker needs.", no_args_is_help=True)
+models = typer.Typer(
+    help="Network weights: the tracker's, and checkpoints that you bring.", no_args_is_help=True
+)
 app.add_typer(models, name="models", epilog="Example: reenact models pull")
+app.command(
+    epilog="Example: reenact export face2face_rho --checkpoint checkpoints/voxceleb_face2facerho --size 512"
+)(export)
+models.command("add", epilog="Example: reenact models add face2face_rho checkpoints/voxceleb_face2facerho")(
+    add_model
+)
 
 
 class PrecisionName(StrEnum):
@@ -136,7 +145,17 @@ def run(
     reference_frame: Annotated[
         str, typer.Option(metavar="auto|N", help="Frame of DRIVING, from 0, that shows its face at rest.")
     ] = "auto",
-    system: Annotated[str, typer.Option(metavar="NAME", help="Method that makes the pictures.")] = "meshwarp",
+    system: Annotated[
+        str, typer.Option(metavar="NAME", help="Method that makes the pictures: meshwarp or face2face_rho.")
+    ] = "meshwarp",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The system's exported graphs; by default where reenact export puts them.",
+            show_default=False,
+        ),
+    ] = None,
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
     ] = "auto",
@@ -199,6 +218,7 @@ def run(
         with Reenactor(
             source,
             system=system,
+            bundle=bundle,
             backend=backend,
             precision=precision.value,
             face=face,

@@ -11,6 +11,7 @@ from rich.table import Table
 from .errors import ReenactError
 
 if TYPE_CHECKING:
+    from .export.onnx import Checked
     from .runtime.doctor import DoctorReport
     from .runtime.models import ModelStatus
     from .runtime.reenactor import Progress
@@ -21,6 +22,7 @@ __all__ = [
     "print_stages",
     "progress_bar",
     "say",
+    "show_checked",
     "show_doctor",
     "show_models",
     "show_stats",
@@ -123,6 +125,15 @@ def show_models(models: "list[ModelStatus]") -> None:
     for model in models:
         state = "ready" if model.verified else "damaged" if model.present else "missing"
         say(f"{model.name}: {state}, {model.size} bytes, {model.licence}\n    {model.origin}")
+
+
+def show_checked(checked: "list[Checked]") -> None:
+    """How far each graph is from the reference, on each set of inputs."""
+    table = _table("graph", "inputs", "output", "from the reference, at most")
+    for check in checked:
+        for difference in check.differences:
+            table.add_row(check.graph, check.inputs, difference.output, f"{difference.largest:.1e}")
+    _out().print(table)
 
 
 def show_doctor(report: "DoctorReport") -> None:

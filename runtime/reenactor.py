@@ -27,7 +27,7 @@ from .rate import at_rate, rate_of
 from .source import check_image, crop_around, find_source
 from .stream import Sink, Stage, StreamInterrupted, StreamStats, run_stream
 from .systems import registry
-from .systems.protocol import Observation, Portrait
+from .systems.protocol import Observation, Portrait, SystemSettings
 from .tracking.face import Motion
 from .tracking.relative import RelativeMotion, strengthened
 from .tracking.tracker import Tracker
@@ -56,6 +56,7 @@ class Reenactor:
         source: str | Path | Image,
         *,
         system: str = "meshwarp",
+        bundle: Path | None = None,
         backend: str = "auto",
         precision: Precision = "auto",
         face: int | None = None,
@@ -66,15 +67,16 @@ class Reenactor:
     ) -> None:
         """Find the face in `source` and register it.
 
-        `source` is a photo, a video (its first frame with a face) or an (H, W, 3) uint8 RGB array. `face`
+        `source` is a photo, a video (its first frame with a face) or an (H, W, 3) uint8 RGB array. `bundle` is
+        the folder with the system's graphs, by default the one that `reenact export` makes. `face`
         and `driving_face` choose among several faces: 0 or None the largest, 1 the next. With `crop` the
         result is a square of 512 pixels around the head, otherwise the whole photo. `smooth` filters the
         tracking.
 
         Raises FaceNotFoundError where the source shows no usable face, MediaError where it cannot be read,
-        BackendError or ModelError where the tracker cannot run.
+        BackendError or ModelError where the tracker cannot run, BundleError where the system's graphs are not there.
         """
-        self._animator = registry.create(system)
+        self._animator = registry.create(system, SystemSettings(bundle, backend, precision))
         self._limits = limits
         self._source = None if isinstance(source, np.ndarray) else Path(source)
         self._live: _Live | None = None
@@ -91,7 +93,7 @@ class Reenactor:
                 image, found = crop_around(image, found)
             self.portrait = self._animator.register(image, found)
         except BaseException:
-            self._tracker.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -103,8 +105,9 @@ class Reenactor:
         self.close()
 
     def close(self) -> None:
-        """Free the tracker's networks; nothing can be driven afterwards."""
+        """Free all networks; nothing can be driven afterwards."""
         self._tracker.close()
+        self._animator.close()
 
     def run(
         self,

@@ -9,8 +9,11 @@ from torch import Tensor
 from ...errors import ReenactError
 from ...runtime.systems.face2face_rho.landmarks import draw_landmark_images
 from ..face2face_rho import MotionFields, MotionNet, MultiScaleDiscriminator, RenderingNet, SourceFeatures
+from ..fill import tensor
 from ..golden import Bound
 from ..layers import warp
+from ..training import losses
+from ..training.vgg import Vgg19
 from . import Outputs, Part, Run, captured
 
 __all__ = ["PARTS"]
@@ -108,6 +111,74 @@ def _reenact_testcase(run: Run) -> Outputs:
     return _reenact(run, _normalised(picture[None, :, :, ::-1].transpose(0, 3, 1, 2)))
 
 
+def _training_losses(run: Run) -> Outputs:
+    """Every loss for given pictures and fields, and the gradients of the generator's sum at epoch 0."""
+    said = run.golden.config
+    vgg = _vgg(run)
+    discriminator = run.filled("discriminator", MultiScaleDiscriminator).requires_grad_(False)
+    source, driving, condition = (run.input(name) for name in ("src_img", "drv_img", "drv_landmark_img"))
+    weight = losses.face_weight(run.input("face_mask"), said["face_area_weight_scale"])
+    leaves = {
+        name: run.input(name).requires_grad_()
+        for name in ("fake", "low_motion", "middle_motion", "high_motion")
+    }
+    fake = leaves["fake"]
+    fields = MotionFields(
+        *(leaves[f"{name}_motion"].permute(0, 2, 3, 1) for name in ("low", "middle", "high"))
+    )
+    scales = said["loss_scales"]
+
+    judged_real, judged_fake = discriminator(driving, condition), discriminator(fake, condition)
+    terms = {
+        "warp": losses.warp_loss(fields, source, driving, said["warp_loss_weight"]),
+        "reconstruction": said["reconstruction_loss_weight"]
+        * losses.reconstruction_loss(vgg, fake, driving, weight, scales),
+        "g_gan": losses.generator_adversarial_loss(judged_fake),
+        "feature_matching": said["feature_matching_loss_weight"]
+        * losses.feature_matching_loss(judged_real, judged_fake, weight),
+    }
+    held = {
+        f"init_field_epoch{epoch}": losses.init_field_loss(fields, epoch, said["init_field_epochs"])
+        for epoch in (0, 2, 5, 6)
+    }
+    total = torch.stack(list(terms.values())).sum() + held["init_field_epoch0"]
+    torch.autograd.backward(total)
+
+    outputs = {**terms, **held, "G_total_epoch0": total}
+    outputs["D_total"] = losses.discriminator_loss(judged_real, judged_fake)
+    smaller = (losses.pyramid(fake.detach(), scales), losses.pyramid(driving, scales))
+    for scale, ours, target in zip(scales, *smaller, strict=True):
+        outputs[f"vgg_{float(scale)}"] = losses.perceptual_loss(vgg, ours, target, weight)
+        if scale != 1:
+            outputs[f"pyramid_{scale}"] = ours
+    for i, field in enumerate((fields.low, fields.middle, fields.high), 1):
+        outputs[f"warped_src{i}"] = losses.warped_source(source, field)
+    outputs |= {f"grad_{name}": _gradient(leaf) for name, leaf in leaves.items()}
+    return {name: value if value.ndim else value.reshape(1) for name, value in outputs.items()}
+
+
+def _vgg(run: Run) -> Vgg19:
+    """Filled by the rules of the golden's own names, `slice<k>.<n>` for torchvision's `features.<n>`."""
+    vgg = Vgg19()
+    listed = {name.partition(".")[2]: name for name in run.golden.state if name.startswith("slice")}
+    values = {}
+    for name, there in vgg.state_dict().items():
+        golden_name = listed.pop(name.removeprefix("features."), "")
+        if run.golden.state.get(golden_name) != tuple(there.shape):
+            raise ReenactError(f"VGG19's {name} {tuple(there.shape)} is not what the golden lists")
+        values[name] = torch.from_numpy(tensor(golden_name, there.shape, run.golden.document["salt"]))
+    if listed:
+        raise ReenactError(f"the golden lists {', '.join(listed.values())}, which VGG19 does not have")
+    vgg.load_state_dict(values)
+    return vgg
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    if leaf.grad is None:
+        raise ReenactError("the losses do not depend on one of their inputs")
+    return leaf.grad
+
+
 def _reenact(run: Run, image: Tensor) -> Outputs:
     """The whole way of a frame, from a source photo (1, 3, S, S) in [-1, 1] to the uint8 result.
 
@@ -158,6 +229,7 @@ PARTS = {
     "motion_net": Part(_motion_net),
     "discriminator": Part(_discriminator),
     "landmark_images": Part(_landmark_images, _EXACT),
+    "training_losses": Part(_training_losses, gradients=True),
     "reenact_rule": Part(_reenact_rule, bounds=_WHOLE),
     "reenact_testcase": Part(_reenact_testcase, bounds=_WHOLE),
 }

@@ -1,12 +1,47 @@
 """What every system offers to the runtime, and what it is given for each frame."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from ...errors import BundleError
+from ..bundle import Bundle
+from ..engine import Precision
+from ..files import home
 from ..media.frame import Image
 from ..tracking.face import Face, Motion
 
-__all__ = ["Animator", "Observation", "Portrait"]
+__all__ = ["Animator", "Observation", "Portrait", "SystemSettings", "bundle_home"]
+
+
+def bundle_home(system: str) -> Path:
+    """Where a system's bundle is looked for when none is named, and where `reenact export` puts it."""
+    return home() / "bundles" / system
+
+
+@dataclass(frozen=True)
+class SystemSettings:
+    """How a system is to run."""
+
+    bundle: Path | None = None  # None: the one in `bundle_home`
+    backend: str = "auto"
+    precision: Precision = "auto"
+
+    def open_bundle(self, system: str) -> Bundle:
+        """The bundle of `system`; BundleError where there is none, it is damaged or of another system."""
+        folder = self.bundle or bundle_home(system)
+        if self.bundle is None and not folder.exists():
+            raise BundleError(
+                f"{system} needs a bundle, and {folder} does not exist; make one with `reenact export {system}`, "
+                "or name one with --bundle"
+            )
+        bundle = Bundle.open(folder)
+        if bundle.manifest.system != system:
+            raise BundleError(
+                f"{folder}: a bundle of {bundle.manifest.system}, not of {system}; use --system "
+                f"{bundle.manifest.system} or another --bundle"
+            )
+        return bundle
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +82,6 @@ class Animator(Protocol[P]):
 
     def animate(self, portrait: P, observation: Observation) -> Image:
         """The portrait moved as observed: (H, W, 3) uint8 RGB of the photo's size, a new array."""
+
+    def close(self) -> None:
+        """Free what it holds; nothing can be registered or animated afterwards."""

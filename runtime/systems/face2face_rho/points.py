@@ -116,6 +116,11 @@ class SourceShape:
         self._seen = keypoints_of(face.landmarks_px, crop)
         self._still = self._placed(Motion.still())[0]
 
+    @property
+    def still(self) -> tuple[Floats, Floats]:
+        """(72, 2) keypoints and (6,) head pose, float32, of the source as it is."""
+        return self._seen, head_pose_of(self._pose, self._seen, self._crop)
+
     def moved(self, motion: Motion) -> tuple[Floats, Floats]:
         """(72, 2) keypoints and (6,) head pose, float32, of the source's face after `motion`.
 

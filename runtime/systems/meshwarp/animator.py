@@ -74,3 +74,6 @@ class MeshWarp:
         result = portrait.image.copy()
         result[y0:y1, x0:x1] = picture
         return result
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -168,7 +168,9 @@ def _room(rings_px: Floats, face_px: Floats, borders: Borders) -> tuple[tuple[fl
     Where a border of the photo cuts the head there is nothing to show beyond it: it hardly moves away from there.
     """
     height = float(np.ptp(face_px[:, 1]))
-    solid = np.searchsorted(_RINGS, _SOLID) - 1  # the rings that the head reaches upwards, sideways, downwards
+    solid = (
+        np.searchsorted(_RINGS, _SOLID) - 1
+    )  # the rings that the head reaches upwards, sideways, downwards
     top, bottom = rings_px[solid[0], :, 1].min(), face_px[:, 1].max()
     left, right = rings_px[solid[1], :, 0].min(), rings_px[solid[1], :, 0].max()
     x0, y0, x1, y1 = borders

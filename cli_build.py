@@ -1,0 +1,105 @@
+"""The commands for those who have checkpoints: keep one, export a bundle, train. They need torch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import guarded, say, show_checked
+from .errors import ReenactError
+
+__all__ = ["add_model", "export"]
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+System = Annotated[str, typer.Argument(metavar="SYSTEM", help="face2face_rho.", show_default=False)]
+Suffix = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the files begin with: 105, latest, iter_10000; by default latest, else the highest.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="INI", help="Settings of networks other than the released ones.", show_default=False
+    ),
+]
+
+
+def add_model(
+    system: System,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="With the published files.", show_default=False)
+    ],
+    suffix: Suffix = None,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Check a published checkpoint, without executing what is in it, and keep it for later exports."""
+    with guarded(debug):
+        _require_torch()
+        from .export import exporter
+
+        place = exporter(system).add_checkpoint(folder, suffix=suffix, config=config)
+        say(f"{system}: checked and kept in {place}; next: reenact export {system} --size 512")
+
+
+def export(
+    system: System,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With the published files; by default what reenact models add has kept.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Side of the networks' pictures, a multiple of 16.")
+    ] = 512,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="BUNDLE",
+            help="Folder for the bundle; by default where reenact run looks for it.",
+            show_default=False,
+        ),
+    ] = None,
+    suffix: Suffix = None,
+    config: Config = None,
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the bundle says of the weights' licence.")
+    ] = "not stated; see where the checkpoint came from",
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint into a bundle of ONNX graphs, each checked against the PyTorch reference."""
+    with guarded(debug):
+        _require_torch()
+        from .export import exporter
+        from .runtime.systems.protocol import bundle_home
+
+        maker = exporter(system)
+        bundle, checked = maker.export(
+            maker.read_checkpoint(checkpoint, suffix=suffix, config=config),
+            size,
+            output or bundle_home(system),
+            licence,
+        )
+        show_checked(checked)
+        named = f" --bundle {bundle.folder}" if output else ""
+        say(f"{bundle.folder} is ready; next: reenact run PHOTO VIDEO --system {system}{named} -o out.mp4")
+
+
+def _require_torch() -> None:
+    try:
+        import onnxscript  # noqa: F401
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ReenactError(
+            f'this command needs {error.name}; install it with `pip install "reenact[export]"`'
+        ) from error

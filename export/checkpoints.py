@@ -1,0 +1,115 @@
+"""A system's published checkpoint: found in a folder, checked, kept for later, read into the reference's networks."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+from torch import nn
+
+from ..errors import ModelError, ReenactError
+from ..reference import build, settings_of
+from ..reference.checkpoints import find_checkpoint, load_into
+from ..runtime.files import home, private_folder, sha256
+
+__all__ = ["Checkpoint", "add", "kept", "read"]
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The networks of one system with their published weights, in eval mode."""
+
+    system: str
+    folder: Path
+    origin: str  # the files and the beginning of their sha256
+    networks: Mapping[str, nn.Module] = field(repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self, name: str, kind: type[Network]) -> Network:
+        """One network, by the name of its file."""
+        network = self.networks[name]
+        assert isinstance(network, kind)
+        return network
+
+
+def kept(system: str) -> Path:
+    """Where `reenact models add` keeps a checkpoint."""
+    return home() / "checkpoints" / system
+
+
+def read(
+    system: str,
+    names: tuple[str, ...],
+    folder: Path | None,
+    *,
+    suffix: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Read the files `<suffix>_<name>` of a folder, or of what was added, strictly.
+
+    `suffix` None takes "latest", else the highest epoch, else the only one there is. Raises ModelError that names
+    the file at fault.
+    """
+    place = folder or kept(system)
+    if folder is None and not place.is_dir():
+        raise ModelError(
+            f"no checkpoint of {system} has been added; add one with `reenact models add {system} FOLDER`, or name "
+            "its folder with --checkpoint"
+        )
+    if not place.is_dir():
+        raise ModelError(f"{place}: not a folder; expected one with files such as 105_{names[0]}.pth")
+    chosen = suffix or _suffix(place, names[0])
+    networks, files = {}, []
+    for name in names:
+        path = find_checkpoint(place, name, chosen)
+        full = f"{system}/{name}"
+        network = build(full, **settings_of(full, config or {}))
+        load_into(network, path)
+        networks[name] = network.eval()
+        files.append(f"{path.name} (sha256 {sha256(path.read_bytes())[:16]})")
+    return Checkpoint(system, place, ", ".join(files), networks, dict(config or {}))
+
+
+def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
+    """Keep a checkpoint that has been read, as safetensors, with the user's other files; whole or not at all.
+
+    Returns the folder, whose former content is replaced. Raises ReenactError where it cannot be written.
+    """
+    folder = kept(checkpoint.system)
+    try:
+        private_folder(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
+            made, aside = Path(workplace) / "new", Path(workplace) / "old"
+            made.mkdir()
+            for name, network in checkpoint.networks.items():
+                state = {key: value.contiguous() for key, value in network.state_dict().items()}
+                safetensors.torch.save_file(state, made / f"latest_{name}.safetensors")
+            for name, content in others.items():
+                (made / name).write_bytes(content)
+            if folder.exists():
+                folder.rename(aside)
+            made.rename(folder)
+            if aside.exists():
+                shutil.rmtree(aside)
+    except OSError as error:
+        raise ReenactError(
+            f"{folder}: cannot be written ({error.strerror or error}); set REENACT_HOME to a folder with room"
+        ) from error
+    return folder
+
+
+def _suffix(folder: Path, network: str) -> str:
+    """What comes before `_<network>.` in the file to take."""
+    there = sorted(
+        path.name.removesuffix(f"_{network}{path.suffix}")
+        for path in folder.iterdir()
+        if path.suffix in (".pth", ".safetensors") and path.stem.endswith(f"_{network}")
+    )
+    if "latest" in there or len(there) != 1:
+        return "latest" if "latest" in there else "highest"
+    return there[0]

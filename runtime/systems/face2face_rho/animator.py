@@ -1,0 +1,149 @@
+"""Face2Face-rho as the runtime sees it: the networks of a bundle, fed from the built-in tracker or from fits.
+
+What the networks make is a square around the head; it is put back into the photo through a soft border.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ....errors import BundleError, FaceNotFoundError
+from ....kernels.composite import blend
+from ...engine import Tensors
+from ...media.frame import Image
+from ...tracking.face import Face
+from ..protocol import Observation, SystemSettings
+from .landmarks import draw_landmark_images
+from .points import MESH_POINTS, Crop, SourceShape
+
+__all__ = ["FaceToFaceRho", "RhoPortrait"]
+
+Floats = NDArray[np.float32]
+
+NAME = "face2face_rho"
+# The released networks learned from squares in which the 72 keypoints take up this part of the side, a little below
+# the middle.
+_FACE_PART, _FACE_BELOW = 0.36, 0.035
+_SOFT = 0.06  # of the square's side: where its border fades into the photo
+
+
+@dataclass(frozen=True, eq=False)
+class RhoPortrait:
+    """A registered photo: what the `source` graph made of it, and where its square lies."""
+
+    image: Image  # (H, W, 3) uint8 RGB, the whole photo
+    face: Face  # in the whole photo
+    left: int  # of the square, pixels of the photo; may lie outside it
+    top: int
+    shape: SourceShape
+    features: Mapping[str, NDArray[Any]]  # the `source` graph's outputs
+    mask: Image  # (side, side) uint8 of the square: 255 shows the networks' picture
+
+
+class FaceToFaceRho:
+    """Runs a bundle of Face2Face-rho; a photo's features are computed once, a frame takes one graph."""
+
+    name = NAME
+
+    def __init__(self, settings: SystemSettings) -> None:
+        """Load both graphs; BundleError where the bundle is missing or of another system, BackendError as `load`."""
+        bundle = settings.open_bundle(NAME)
+        self.size = bundle.manifest.resolution
+        self._source, self._frame = (
+            bundle.engine(graph, backend=settings.backend, precision=settings.precision)
+            for graph in ("source", "frame")
+        )
+        drawn = self._frame.inputs["driving_3"].shape
+        if len(drawn) != 3 or drawn[0] is None:
+            raise BundleError(f"{bundle.folder}: driving_3 has the shape {drawn}; export the bundle again")
+        self._motion_size = 4 * drawn[0]
+
+    def register(self, image: Image, face: Face) -> RhoPortrait:
+        """Encode a photo (H, W, 3) uint8 RGB; raises FaceNotFoundError when the face lies outside it."""
+        left, top, side = _square(face, image.shape)
+        shape = SourceShape(face, Crop(left, top, side))
+        keypoints, head_pose = shape.still
+        square = _cut(image, left, top, side, self.size)
+        return RhoPortrait(
+            image=image,
+            face=face,
+            left=left,
+            top=top,
+            shape=shape,
+            features=self.encode(square, keypoints, head_pose),
+            mask=_soft_mask(image.shape, left, top, side),
+        )
+
+    def animate(self, portrait: RhoPortrait, observation: Observation) -> Image:
+        """The whole photo with its square as the networks make it, (H, W, 3) uint8 RGB, a new array."""
+        keypoints, head_pose = portrait.shape.moved(observation.motion)
+        square = self.decode(portrait.features, keypoints, head_pose)
+        side = portrait.mask.shape[0]
+        if side != self.size:
+            square = _resized(square, side)
+        result = portrait.image.copy()
+        blend(result, square, portrait.mask, portrait.left, portrait.top)
+        return result
+
+    def encode(self, square: Image, keypoints: Floats, head_pose: Floats) -> Tensors:
+        """The source's features, of its square (size, size, 3) uint8 RGB and its fit: (72, 2) in [-1, 1] and (6,)."""
+        landmarks = draw_landmark_images(keypoints, self._motion_size)
+        drawings = {f"landmarks_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
+        return self._source.run({"image": square, "head_pose": head_pose.astype(np.float32), **drawings})
+
+    def decode(self, features: Mapping[str, NDArray[Any]], keypoints: Floats, head_pose: Floats) -> Image:
+        """The square (size, size, 3) uint8 RGB for a fit of the driving, in the source's shape."""
+        landmarks = draw_landmark_images(keypoints, self._motion_size)
+        driving = {f"driving_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
+        inputs = {**features, **driving, "head_pose": head_pose.astype(np.float32)}
+        return np.asarray(self._frame.run(inputs)["image"], np.uint8)
+
+    def close(self) -> None:
+        """Free both engines."""
+        self._source.close()
+        self._frame.close()
+
+
+def _square(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Left, top and side in pixels of the square around a face; FaceNotFoundError where it misses the photo."""
+    points = face.landmarks_px[MESH_POINTS, :2].mean(axis=1)
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = max(2, round(float((high - low).max()) / _FACE_PART))
+    x, y = (low + high) / 2
+    left, top = round(x - side / 2), round(y - (0.5 + _FACE_BELOW) * side)
+    if x < 0 or y < 0 or x >= shape[1] or y >= shape[0]:
+        raise FaceNotFoundError("the face lies outside the photo; use a photo that shows the whole face")
+    return left, top, side
+
+
+def _cut(image: Image, left: int, top: int, side: int, size: int) -> Image:
+    """The square at `size` pixels; beyond the photo its border pixels go on."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    square = cv2.copyMakeBorder(
+        image[y0:y1, x0:x1], y0 - top, top + side - y1, x0 - left, left + side - x1, cv2.BORDER_REPLICATE
+    )
+    return _resized(square, size)
+
+
+def _resized(square: Image, side: int) -> Image:
+    smaller = side < square.shape[0]
+    return np.asarray(
+        cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
+        np.uint8,
+    )
+
+
+def _soft_mask(shape: tuple[int, ...], left: int, top: int, side: int) -> Image:
+    """(side, side) uint8: fades towards the square's borders, but not where they lie outside the photo."""
+    width = max(1.0, _SOFT * side)
+    place = np.arange(side) + 0.5
+    far = np.full(side, np.inf)
+    columns = np.minimum(place if left > 0 else far, side - place if left + side < shape[1] else far)
+    rows = np.minimum(place if top > 0 else far, side - place if top + side < shape[0] else far)
+    part = np.clip(np.minimum(rows[:, None], columns[None, :]) / width, 0, 1)
+    return np.asarray(np.round(255 * part * part * (3 - 2 * part)), np.uint8)
