@@ -68,6 +68,12 @@ class ColourTracker:
 class ColourSystem:
     name = "colours"
 
+    def __init__(self, settings):
+        self.settings = settings
+
+    def close(self):
+        pass
+
     def register(self, image, face):
         return SimpleNamespace(image=image, face=face)
 
