@@ -156,6 +156,22 @@ def run(
             show_default=False,
         ),
     ] = None,
+    source_fit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="face2face_rho without tracking: landmark.txt and headpose.txt of a square SOURCE.",
+            show_default=False,
+        ),
+    ] = None,
+    driving_fit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Instead of DRIVING: such files, or landmark/<n>.txt and headpose/<n>.txt.",
+            show_default=False,
+        ),
+    ] = None,
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
     ] = "auto",
@@ -195,6 +211,32 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Animate SOURCE by a DRIVING video or by a motion, and write the result."""
+    if source_fit is not None or driving_fit is not None:
+        if source_fit is None or driving_fit is None or driving is not None or motion is not None:
+            raise typer.BadParameter(
+                "--source-fit and --driving-fit go together and take the place of DRIVING and --motion",
+                param_hint="--driving-fit",
+            )
+        if system != "face2face_rho":
+            raise typer.BadParameter("fits are for --system face2face_rho", param_hint="--driving-fit")
+        with guarded(debug):
+            from .runtime.systems.face2face_rho.fits import reenact_fits
+            from .runtime.systems.protocol import SystemSettings
+
+            settings = SystemSettings(bundle, backend, precision.value)
+
+            def from_fits() -> "StreamStats":
+                with progress_bar(output.name) as progress:
+                    return reenact_fits(
+                        *(source, source_fit, driving_fit, output, settings),
+                        fps=fps or 25.0,
+                        codec=codec,
+                        crf=crf,
+                        progress=progress,
+                    )
+
+            show_stats(_recorded(from_fits, stats))
+        return
     if (driving is None) == (motion is None):
         raise typer.BadParameter("give one of the two: a DRIVING video, or --motion", param_hint="DRIVING")
     reference = _reference(reference_frame)

@@ -103,6 +103,7 @@ def test_options_reach_the_runtime():
     assert (limits.max_pixels, limits.max_seconds) == (1000, 9)
     assert made == {
         "system": "meshwarp",
+        "bundle": None,
         "backend": "cpu",
         "precision": "fp32",
         "face": 1,
