@@ -1,6 +1,5 @@
 """A system's published checkpoint: found in a folder, checked, kept for later, read into the reference's networks."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,14 +87,17 @@ def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
             made.mkdir()
             for name, network in checkpoint.networks.items():
                 state = {key: value.contiguous() for key, value in network.state_dict().items()}
-                safetensors.torch.save_file(state, made / f"latest_{name}.safetensors")
+                (made / f"latest_{name}.safetensors").write_bytes(safetensors.torch.save(state))
             for name, content in others.items():
                 (made / name).write_bytes(content)
             if folder.exists():
                 folder.rename(aside)
-            made.rename(folder)
-            if aside.exists():
-                shutil.rmtree(aside)
+            try:
+                made.rename(folder)
+            except OSError:
+                if aside.exists():
+                    aside.rename(folder)
+                raise
     except OSError as error:
         raise ReenactError(
             f"{folder}: cannot be written ({error.strerror or error}); set REENACT_HOME to a folder with room"

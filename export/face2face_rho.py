@@ -26,7 +26,7 @@ from .checkpoints import Checkpoint
 from .face2face_rho_graphs import SCALES, Fourth, FrameGraph, Sizes, SourceGraph, normalised
 from .onnx import Checked, Difference, compare, export_graph
 
-__all__ = ["add_checkpoint", "export", "read_checkpoint"]
+__all__ = ["add_checkpoint", "export", "read_checkpoint", "samples"]
 
 SYSTEM = "face2face_rho"
 NETWORKS = ("rendering_net", "motion_net")
@@ -78,7 +78,7 @@ def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tup
     source, frame = SourceGraph(rendering, motion, sizes).eval(), FrameGraph(rendering, motion, sizes).eval()
     checked: list[Checked] = []
     graphs: dict[str, onnx.ModelProto] = {}
-    for name, (source_inputs, frame_inputs) in _samples(sizes):
+    for name, (source_inputs, frame_inputs) in samples(sizes):
         with torch.no_grad():
             features = dict(zip(source.outputs, source(*source_inputs.values()), strict=True))
         inputs = {"source": source_inputs, "frame": {**features, **frame_inputs}}
@@ -153,7 +153,7 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def _samples(sizes: Sizes) -> Iterator[tuple[str, tuple[dict[str, Tensor], dict[str, Tensor]]]]:
+def samples(sizes: Sizes) -> Iterator[tuple[str, tuple[dict[str, Tensor], dict[str, Tensor]]]]:
     """Named inputs of both graphs, those of the frame without what the source gives: random, and a portrait."""
     generator = torch.Generator().manual_seed(0)
 

@@ -119,17 +119,23 @@ class CellNorm(nn.Module):
 
 
 class Gathered(nn.Module):
-    """Rows and columns of a square map by index; nothing where that is every row once."""
+    """Rows and columns of a square map by index; nothing where that is every row once.
+
+    Columns are taken by a product with zeros and ones: backends copy rows quickly, but single numbers one by one.
+    """
 
     def __init__(self, index: Tensor) -> None:
         super().__init__()
-        self.whole = torch.equal(index, torch.arange(len(index))) and len(index) == int(index.max()) + 1
+        cells = int(index.max()) + 1
+        self.whole = torch.equal(index, torch.arange(cells))
         self.register_buffer("index", index)
+        self.register_buffer("choice", functional.one_hot(index, cells).T.float().contiguous())
         self.index: Tensor
+        self.choice: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, n, n) to (B, C, len(index), len(index))."""
-        return x if self.whole else x.index_select(2, self.index).index_select(3, self.index)
+        return x if self.whole else (x @ self.choice).index_select(2, self.index)
 
 
 def _thinned(cell_of: Tensor, kept: int) -> tuple[Tensor, Tensor]:
