@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .cli_build import add_model, export
+from .cli_build import add_model, export, train
 from .console import guarded, print_stages, progress_bar, say, show_doctor, show_models, show_stats, tell
 from .errors import ReenactError
 
@@ -38,6 +38,9 @@ app.add_typer(models, name="models", epilog="Example: reenact models pull")
 app.command(
     epilog="Example: reenact export face2face_rho --checkpoint checkpoints/voxceleb_face2facerho --size 512"
 )(export)
+app.command(epilog="Example: reenact train face2face_rho --config voxceleb.ini --vgg vgg19-dcbb9e9d.pth")(
+    train
+)
 models.command("add", epilog="Example: reenact models add face2face_rho checkpoints/voxceleb_face2facerho")(
     add_model
 )

@@ -1,14 +1,15 @@
 """The commands for those who have checkpoints: keep one, export a bundle, train. They need torch."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import guarded, say, show_checked
+from .console import INTERRUPTED, guarded, say, show_checked, tell
 from .errors import ReenactError
 
-__all__ = ["add_model", "export"]
+__all__ = ["add_model", "export", "train"]
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 System = Annotated[str, typer.Argument(metavar="SYSTEM", help="face2face_rho.", show_default=False)]
@@ -92,6 +93,66 @@ def export(
         show_checked(checked)
         named = f" --bundle {bundle.folder}" if output else ""
         say(f"{bundle.folder} is ready; next: reenact run PHOTO VIDEO --system {system}{named} -o out.mp4")
+
+
+class TrainPrecision(StrEnum):
+    """Arithmetic of the networks in training."""
+
+    fp32 = "fp32"
+    amp = "amp"
+
+
+def train(
+    system: System,
+    config: Annotated[
+        Path, typer.Option(metavar="INI", help="Settings in the published format.", show_default=False)
+    ],
+    vgg: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="torchvision's VGG19 weights; by default from torch hub's cache.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last saved state.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="cpu or cuda; by default as INI says.", show_default=False),
+    ] = None,
+    precision: Annotated[
+        TrainPrecision, typer.Option(help="fp32, or amp: half precision where it is safe.")
+    ] = TrainPrecision.fp32,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after so many steps.", show_default=False),
+    ] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard/--no-tensorboard", help="Write losses and pictures for TensorBoard."),
+    ] = True,
+    debug: Debug = False,
+) -> None:
+    """Train a system's networks; checkpoints are written in the published layout."""
+    with guarded(debug):
+        _require_torch()
+        from .reference.training import train as train_system
+
+        done = train_system(
+            system,
+            config,
+            resume=resume,
+            device=device,
+            precision=precision.value,
+            steps=steps,
+            tensorboard=tensorboard,
+            vgg=vgg,
+            say=tell,
+        )
+        if done.interrupted:
+            raise typer.Exit(INTERRUPTED)
+        terms = ", ".join(f"{name} {value:.3g}" for name, value in done.terms.items())
+        say(f"{done.folder}: epoch {done.epoch}, step {done.step}; {terms}")
 
 
 def _require_torch() -> None:

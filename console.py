@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .runtime.stream import StreamStats
 
 __all__ = [
+    "INTERRUPTED",
     "guarded",
     "print_stages",
     "progress_bar",

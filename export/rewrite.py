@@ -109,8 +109,10 @@ class CellNorm(nn.Module):
         shared = spade.mlp_shared[0]
         last, looked_up = _thinned(index, _TWICE)
         first, spread = _thinned(last, _ONCE)
-        self.hidden = nn.Sequential(Gathered(first), copy.deepcopy(shared), nn.ReLU(), Gathered(spread))
-        self.scale_shift = nn.Sequential(_scale_shift(spade), Gathered(looked_up))
+        self.hidden = nn.Sequential(
+            Gathered(first, cells), copy.deepcopy(shared), nn.ReLU(), Gathered(spread, len(first))
+        )
+        self.scale_shift = nn.Sequential(_scale_shift(spade), Gathered(looked_up, len(last)))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (1, C, size, size) and condition (1, c, cells, cells) to (1, C, size, size), behind the ReLU."""
@@ -119,22 +121,21 @@ class CellNorm(nn.Module):
 
 
 class Gathered(nn.Module):
-    """Rows and columns of a square map by index; nothing where that is every row once.
+    """Rows and columns of a square map of side `rows` by index; nothing where that is every row once.
 
     Columns are taken by a product with zeros and ones: backends copy rows quickly, but single numbers one by one.
     """
 
-    def __init__(self, index: Tensor) -> None:
+    def __init__(self, index: Tensor, rows: int) -> None:
         super().__init__()
-        cells = int(index.max()) + 1
-        self.whole = torch.equal(index, torch.arange(cells))
+        self.whole = torch.equal(index, torch.arange(rows))
         self.register_buffer("index", index)
-        self.register_buffer("choice", functional.one_hot(index, cells).T.float().contiguous())
+        self.register_buffer("choice", functional.one_hot(index, rows).T.float().contiguous())
         self.index: Tensor
         self.choice: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, n, n) to (B, C, len(index), len(index))."""
+        """(B, C, cells, cells) to (B, C, len(index), len(index))."""
         return x if self.whole else (x @ self.choice).index_select(2, self.index)
 
 

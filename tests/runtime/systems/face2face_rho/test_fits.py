@@ -58,8 +58,8 @@ def test_a_sequence_is_in_the_order_of_its_numbers(tmp_path):
 def test_each_fit_becomes_a_picture_of_the_source(tmp_path, source):
     for number, value in ((1, 0.5), (2, 0.7)):
         write_fit(tmp_path / "driving", number, value)
-    told = []
-    stats = reenact_fits(*source, tmp_path / "driving", tmp_path / "out", SystemSettings())
+    photo, still = source
+    stats = reenact_fits(photo, still, tmp_path / "driving", tmp_path / "out", SystemSettings())
     pictures = [read_image(path)[0, 0].tolist() for path in sorted((tmp_path / "out").glob("*.png"))]
     assert pictures == [[110, 50, 50], [110, 70, 70]]
     assert stats.frames == 2
@@ -90,7 +90,8 @@ def test_a_source_of_several_fits_is_refused(tmp_path, source):
 
 
 def test_a_photo_that_is_not_square_is_refused_and_nothing_is_written(tmp_path, source):
-    write_image(source[0], np.zeros((32, 40, 3), np.uint8))
+    photo, still = source
+    write_image(photo, np.zeros((32, 40, 3), np.uint8))
     with pytest.raises(ReenactError, match="40x32 pixels"):
-        reenact_fits(*source, source[1], tmp_path / "out", SystemSettings())
+        reenact_fits(photo, still, still, tmp_path / "out", SystemSettings())
     assert not (tmp_path / "out").exists()
