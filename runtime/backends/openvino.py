@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from ...errors import BackendError, BundleError
 from ..files import home, private_folder
 from ..graph import Graph
+from .halves import Chain, cut_before_sampling
 
-__all__ = ["best_precision", "core", "missing", "start"]
+__all__ = ["best_precision", "core", "missing", "session", "start"]
 
 _log = logging.getLogger(__name__)
 _MOST_SHAPES = 4  # compiled forms kept for one graph
@@ -40,15 +41,24 @@ def best_precision() -> str:
     return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
-def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSession":
-    """Read `graph` and, where all its shapes are fixed, compile it.
+def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSession | Chain":
+    """Read `graph` and, where all its shapes are fixed, compile it; in bf16 sampling positions stay in float32.
 
     Raises BackendError for bf16 on a CPU without it and BundleError for a graph that OpenVINO refuses.
     """
     best = best_precision()
     if precision == "bf16" and best != "bf16":
         raise BackendError("precision bf16: this CPU has no bf16 instructions; use --precision fp32 or auto")
-    return OpenVinoSession(graph, best if precision == "auto" else precision, threads)
+    return session(graph, best if precision == "auto" else precision, threads)
+
+
+def session(graph: Graph, precision: str, threads: int | None) -> "OpenVinoSession | Chain":
+    """As `start`, also in a precision that the CPU only emulates: slow, but it shows how exact that is."""
+    halves = cut_before_sampling(graph) if precision == "bf16" else None
+    if halves is None:
+        return OpenVinoSession(graph, precision, threads)
+    first = OpenVinoSession(halves[0], "fp32", threads)
+    return Chain(halves, first, OpenVinoSession(halves[1], "bf16", threads))
 
 
 @cache

@@ -53,14 +53,17 @@ class FaceToFaceRho:
         """Load both graphs; BundleError where the bundle is missing or of another system, BackendError as `load`."""
         bundle = settings.open_bundle(NAME)
         self.size = bundle.manifest.resolution
-        self._source, self._frame = (
-            bundle.engine(graph, backend=settings.backend, precision=settings.precision)
-            for graph in ("source", "frame")
-        )
-        drawn = self._frame.inputs["driving_3"].shape
-        if len(drawn) != 3 or drawn[0] is None:
-            raise BundleError(f"{bundle.folder}: driving_3 has the shape {drawn}; export the bundle again")
-        self._motion_size = 4 * drawn[0]
+        # Once a photo there is nothing to gain from half precision, and the motion's share of it would lose.
+        self._source = bundle.engine("source", backend=settings.backend, precision="fp32")
+        self._frame = bundle.engine("frame", backend=settings.backend, precision=settings.precision)
+        drawn = self._frame.inputs.get("driving_3")
+        if drawn is None or len(drawn.shape) != 3 or drawn.shape[0] is None:
+            self.close()
+            raise BundleError(
+                f"{bundle.folder}: graph frame takes {drawn or 'no driving_3'}, expected driving_3 of a fixed side; "
+                "export the bundle again"
+            )
+        self._motion_size = 4 * drawn.shape[0]
 
     def register(self, image: Image, face: Face) -> RhoPortrait:
         """Encode a photo (H, W, 3) uint8 RGB; raises FaceNotFoundError when the face lies outside it."""

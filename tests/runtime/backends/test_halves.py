@@ -1,0 +1,76 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from reenact.runtime.backends.halves import Chain, cut_before_sampling
+from reenact.runtime.backends.openvino import OpenVinoSession, session
+from reenact.runtime.graph import read_graph
+
+SIDE = 32
+
+
+def sampler(moved=True):
+    """Samples `map` at `field`, moved by a little that bfloat16 cannot hold, and doubles what it finds."""
+    tensor = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Add", ["field", "little"], ["grid"]),
+        helper.make_node("GridSample", ["map", "grid" if moved else "field"], ["found"], mode="linear"),
+        helper.make_node("Mul", ["found", "two"], ["result"]),
+    ]
+    graph = helper.make_graph(
+        nodes if moved else nodes[1:],
+        "sampler",
+        [
+            tensor("map", TensorProto.FLOAT, [1, 1, SIDE, SIDE]),
+            tensor("field", TensorProto.FLOAT, [1, SIDE, SIDE, 2]),
+        ],
+        [tensor("result", TensorProto.FLOAT, [1, 1, SIDE, SIDE])],
+        [
+            numpy_helper.from_array(np.float32(0.0021), "little"),
+            numpy_helper.from_array(np.float32(2), "two"),
+        ][0 if moved else 1 :],
+    )
+    return read_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+
+
+@pytest.fixture
+def inputs():
+    line = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE * 2 - 1
+    field = np.stack(np.meshgrid(line, line), -1)[None]
+    chequered = (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 2 - 1).astype(np.float32)[None, None]
+    return {"map": chequered, "field": field}
+
+
+def test_the_first_half_gives_the_positions_and_the_second_takes_them():
+    first, second = cut_before_sampling(sampler())
+    assert (list(first.inputs), list(first.outputs)) == (["field"], ["grid"])
+    assert (list(second.inputs), list(second.outputs)) == (["map", "grid"], ["result"])
+    kinds = [node.op_type for node in onnx.load_from_string(second.content).graph.node]
+    assert kinds == ["GridSample", "Mul"]
+
+
+def test_a_graph_that_samples_where_it_is_told_is_left_whole():
+    assert cut_before_sampling(sampler(moved=False)) is None
+
+
+def test_both_halves_make_what_the_whole_makes(inputs):
+    graph = sampler()
+    halves = cut_before_sampling(graph)
+    chain = Chain(halves, *(OpenVinoSession(half, "fp32", 1) for half in halves))
+    whole = OpenVinoSession(graph, "fp32", 1)
+    np.testing.assert_array_equal(chain.run(inputs)["result"], whole.run(inputs)["result"])
+    chain.close()
+
+
+def test_positions_keep_float32_in_half_precision(inputs):
+    graph = sampler()
+    exact = OpenVinoSession(graph, "fp32", 1).run(inputs)["result"]
+    off = {
+        name: np.abs(made.run(inputs)["result"] - exact).max()
+        for name, made in {
+            "halves": session(graph, "bf16", 1),
+            "whole": OpenVinoSession(graph, "bf16", 1),
+        }.items()
+    }
+    assert off["halves"] < 0.02
+    assert off["whole"] > 0.05
