@@ -12,23 +12,28 @@ SIDE = 32
 def sampler(moved=True):
     """Samples `map` at `field`, moved by a little that bfloat16 cannot hold, and doubles what it finds."""
     tensor = helper.make_tensor_value_info
-    nodes = [
-        helper.make_node("Add", ["field", "little"], ["grid"]),
-        helper.make_node("GridSample", ["map", "grid" if moved else "field"], ["found"], mode="linear"),
-        helper.make_node("Mul", ["found", "two"], ["result"]),
+    moving = [
+        helper.make_node("Conv", ["field", "same", "little"], ["positions"]),
+        helper.make_node("Transpose", ["positions"], ["grid"], perm=[0, 2, 3, 1]),
     ]
+    nodes = [
+        helper.make_node("GridSample", ["map", "grid" if moved else "field"], ["found"], mode="linear"),
+        helper.make_node("Conv", ["found", "two"], ["result"]),
+    ]
+    constants = {
+        "same": np.eye(2, dtype=np.float32)[:, :, None, None],
+        "little": np.full(2, 0.0021, np.float32),
+        "two": np.full((1, 1, 1, 1), 2, np.float32),
+    }
     graph = helper.make_graph(
-        nodes if moved else nodes[1:],
+        [*moving, *nodes] if moved else nodes,
         "sampler",
         [
             tensor("map", TensorProto.FLOAT, [1, 1, SIDE, SIDE]),
-            tensor("field", TensorProto.FLOAT, [1, SIDE, SIDE, 2]),
+            tensor("field", TensorProto.FLOAT, [1, 2, SIDE, SIDE] if moved else [1, SIDE, SIDE, 2]),
         ],
         [tensor("result", TensorProto.FLOAT, [1, 1, SIDE, SIDE])],
-        [
-            numpy_helper.from_array(np.float32(0.0021), "little"),
-            numpy_helper.from_array(np.float32(2), "two"),
-        ][0 if moved else 1 :],
+        [numpy_helper.from_array(value, name) for name, value in constants.items() if moved or name == "two"],
     )
     return read_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
 
@@ -36,7 +41,7 @@ def sampler(moved=True):
 @pytest.fixture
 def inputs():
     line = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE * 2 - 1
-    field = np.stack(np.meshgrid(line, line), -1)[None]
+    field = np.stack(np.meshgrid(line, line))[None]
     chequered = (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 2 - 1).astype(np.float32)[None, None]
     return {"map": chequered, "field": field}
 
@@ -46,7 +51,7 @@ def test_the_first_half_gives_the_positions_and_the_second_takes_them():
     assert (list(first.inputs), list(first.outputs)) == (["field"], ["grid"])
     assert (list(second.inputs), list(second.outputs)) == (["map", "grid"], ["result"])
     kinds = [node.op_type for node in onnx.load_from_string(second.content).graph.node]
-    assert kinds == ["GridSample", "Mul"]
+    assert kinds == ["GridSample", "Conv"]
 
 
 def test_a_graph_that_samples_where_it_is_told_is_left_whole():
