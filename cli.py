@@ -332,11 +332,17 @@ def doctor(debug: Debug = False) -> None:
 
 @models.command("list", epilog="Example: reenact models list")
 def models_list(debug: Debug = False) -> None:
-    """Show every model file, its licence and whether it is here and intact."""
+    """Show every model file, its licence and whether it is here and intact; checkpoints and bundles of yours."""
     with guarded(debug):
+        from .runtime.files import bundle_home, checkpoint_home
         from .runtime.models import list_models
+        from .runtime.systems.registry import names
 
         show_models(list_models())
+        for system in names():
+            for what, folder in (("checkpoint", checkpoint_home(system)), ("bundle", bundle_home(system))):
+                if folder.is_dir():
+                    say(f"{system} {what}: {folder}")
 
 
 @models.command("pull", epilog="Example: reenact models pull")

@@ -81,7 +81,7 @@ def export(
     with guarded(debug):
         _require_torch()
         from .export import exporter
-        from .runtime.systems.protocol import bundle_home
+        from .runtime.files import bundle_home
 
         maker = exporter(system)
         bundle, checked = maker.export(

@@ -2,7 +2,7 @@
 
 `python -m reenact.benchmarks.pipeline [DRIVING] [--photo PHOTO] [--json FILE] [--markdown FILE]`. Without a driving
 clip the project animates its own portrait and uses that. The driving is brought to 1280x720 first, so that figures
-compare.
+compare. With `--bundle FOLDER...` it measures the systems of these bundles instead of the built-in one.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from ..runtime import assets
+from ..runtime.bundle import Bundle
 from ..runtime.engine import load
 from ..runtime.media.frame import Frame, Image
 from ..runtime.media.images import read_image, write_image
@@ -115,15 +116,39 @@ def measure_stages(driving: Path, photo: Image) -> list[Alone]:
     return rows
 
 
-def measure_pipeline(driving: Path, photo: Path, folder: Path, rounds: int, *, crop: bool) -> StreamStats:
+def measure_pipeline(
+    driving: Path,
+    photo: Path,
+    folder: Path,
+    rounds: int,
+    *,
+    crop: bool,
+    system: str = "meshwarp",
+    bundle: Path | None = None,
+) -> StreamStats:
     """File to file; the run with the median rate of `rounds` runs."""
     runs = []
-    with Reenactor(photo, crop=crop) as reenactor:
+    with Reenactor(photo, crop=crop, system=system, bundle=bundle) as reenactor:
         for number in range(rounds + 1):
             stats = reenactor.run(driving, folder / f"out{number}.mp4")
             if number:  # the first run warms up
                 runs.append(stats)
     return sorted(runs, key=lambda stats: stats.fps)[len(runs) // 2]
+
+
+def _built_in(
+    clip: Path, photo: Path, folder: Path, rounds: int
+) -> tuple[list[Alone], dict[str, StreamStats]]:
+    """The stages alone and the whole path of the built-in system, for a crop and a large photo."""
+    full_hd = folder / "photo_1080p.png"
+    write_image(full_hd, _letterboxed(read_image(photo), 1920, 1080))
+    photo_512 = cv2.resize(read_image(photo), (512, 512), interpolation=cv2.INTER_AREA)
+    alone = measure_stages(clip, np.asarray(photo_512, np.uint8))
+    alone += measure_stages(clip, read_image(full_hd))[1:]
+    return alone, {
+        "512x512 crop": measure_pipeline(clip, photo, folder, rounds, crop=True),
+        "1920x1080 photo": measure_pipeline(clip, full_hd, folder, rounds, crop=False),
+    }
 
 
 def _markdown(alone: list[Alone], pipelines: dict[str, StreamStats], machine: str) -> str:
@@ -147,6 +172,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300, help="of the driving, at most")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--bundle", type=Path, nargs="+", default=[], help="measure these systems")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = f"{_processor()}, {cores} cores"
@@ -159,16 +185,19 @@ def main() -> None:
                 reenactor.run_motion(load_motion("demo"), driving)
         clip = folder / "driving_720p.mp4"
         _hd_clip(driving, clip, options.frames)
-        full_hd = folder / "photo_1080p.png"
-        write_image(full_hd, _letterboxed(read_image(options.photo), 1920, 1080))
-        photo_512 = cv2.resize(read_image(options.photo), (512, 512), interpolation=cv2.INTER_AREA)
         alone = [measure_network("face_landmark", 192), measure_network("iris_landmark", 64)]
-        alone += measure_stages(clip, np.asarray(photo_512, np.uint8))
-        alone += measure_stages(clip, read_image(full_hd))[1:]
-        pipelines = {
-            "512x512 crop": measure_pipeline(clip, options.photo, folder, options.rounds, crop=True),
-            "1920x1080 photo": measure_pipeline(clip, full_hd, folder, options.rounds, crop=False),
-        }
+        pipelines = {}
+        for bundle in options.bundle:
+            manifest = Bundle.open(bundle).manifest
+            pipelines[f"{manifest.system}, {manifest.resolution}x{manifest.resolution}"] = measure_pipeline(
+                *(clip, options.photo, folder, options.rounds),
+                crop=True,
+                system=manifest.system,
+                bundle=bundle,
+            )
+        if not options.bundle:
+            rows, pipelines = _built_in(clip, options.photo, folder, options.rounds)
+            alone += rows
     table = _markdown(alone, pipelines, machine)
     sys.stdout.write(table)
     if options.markdown:

@@ -12,9 +12,9 @@ from torch import nn
 from ..errors import ModelError, ReenactError
 from ..reference import build, settings_of
 from ..reference.checkpoints import find_checkpoint, load_into
-from ..runtime.files import home, private_folder, sha256
+from ..runtime.files import checkpoint_home, private_folder, sha256
 
-__all__ = ["Checkpoint", "add", "kept", "read"]
+__all__ = ["Checkpoint", "add", "read"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -36,11 +36,6 @@ class Checkpoint:
         return network
 
 
-def kept(system: str) -> Path:
-    """Where `reenact models add` keeps a checkpoint."""
-    return home() / "checkpoints" / system
-
-
 def read(
     system: str,
     names: tuple[str, ...],
@@ -54,7 +49,7 @@ def read(
     `suffix` None takes "latest", else the highest epoch, else the only one there is. Raises ModelError that names
     the file at fault.
     """
-    place = folder or kept(system)
+    place = folder or checkpoint_home(system)
     if folder is None and not place.is_dir():
         raise ModelError(
             f"no checkpoint of {system} has been added; add one with `reenact models add {system} FOLDER`, or name "
@@ -79,7 +74,7 @@ def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
 
     Returns the folder, whose former content is replaced. Raises ReenactError where it cannot be written.
     """
-    folder = kept(checkpoint.system)
+    folder = checkpoint_home(checkpoint.system)
     try:
         private_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:

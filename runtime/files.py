@@ -7,13 +7,23 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["home", "private_folder", "replace_file", "sha256"]
+__all__ = ["bundle_home", "checkpoint_home", "home", "private_folder", "replace_file", "sha256"]
 
 
 def home() -> Path:
     """The folder of everything that is kept between runs: REENACT_HOME, else the user's cache."""
     chosen = os.environ.get("REENACT_HOME")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("reenact")
+
+
+def bundle_home(system: str) -> Path:
+    """Where a system's bundle is looked for when none is named, and where `reenact export` puts it."""
+    return home() / "bundles" / system
+
+
+def checkpoint_home(system: str) -> Path:
+    """Where `reenact models add` keeps a system's checkpoint."""
+    return home() / "checkpoints" / system
 
 
 def private_folder(folder: Path) -> Path:

@@ -7,16 +7,11 @@ from typing import Protocol, TypeVar
 from ...errors import BundleError
 from ..bundle import Bundle
 from ..engine import Precision
-from ..files import home
+from ..files import bundle_home
 from ..media.frame import Image
 from ..tracking.face import Face, Motion
 
-__all__ = ["Animator", "Observation", "Portrait", "SystemSettings", "bundle_home"]
-
-
-def bundle_home(system: str) -> Path:
-    """Where a system's bundle is looked for when none is named, and where `reenact export` puts it."""
-    return home() / "bundles" / system
+__all__ = ["Animator", "Observation", "Portrait", "SystemSettings"]
 
 
 @dataclass(frozen=True)
