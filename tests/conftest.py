@@ -46,6 +46,40 @@ def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rho_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as Face2Face-rho's authors publish it, with weights by rule; skipped without torch."""
+    pytest.importorskip("torch", reason="networks are made with torch, which is not installed")
+    from reenact.reference import build
+    from reenact.reference.checkpoints import save_state
+    from reenact.reference.fill import fill
+    from reenact.reference.golden import read_golden
+
+    golden = read_golden(Path(__file__).parent / "goldens/face2face_rho/reenact_rule.json")
+    folder = tmp_path_factory.mktemp("published")
+    for name in ("rendering_net", "motion_net"):
+        network = build(f"face2face_rho/{name}")
+        fill(network, golden.rules(name))
+        save_state(network, folder / f"105_{name}.pth")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rho_bundle(rho_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of that checkpoint for pictures of side 128; skipped without torch and onnxscript."""
+    pytest.importorskip("onnxscript", reason="graphs are exported with onnxscript, which is not installed")
+    import torch
+    from reenact.export import exporter
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two would wait for each other on a busy machine
+    rho = exporter("face2face_rho")
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    rho.export(rho.read_checkpoint(rho_checkpoint), 128, folder, "made for these tests")
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def scaling_graph() -> Callable[..., onnx.ModelProto]:
     """Makes a graph `y = x * factor` of (N, 3) float32; `functional` hides it in a local function."""
 

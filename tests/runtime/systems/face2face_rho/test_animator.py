@@ -17,11 +17,12 @@ from reenact.errors import BackendError, BundleError, FaceNotFoundError, Reenact
 from reenact.kernels.composite import blend_reference
 from reenact.runtime import assets
 from reenact.runtime.bundle import Weights, write_bundle
+from reenact.runtime.files import bundle_home
 from reenact.runtime.media.images import read_image
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.systems import registry
 from reenact.runtime.systems.face2face_rho.animator import FaceToFaceRho
-from reenact.runtime.systems.protocol import Observation, SystemSettings, bundle_home
+from reenact.runtime.systems.protocol import Observation, SystemSettings
 from reenact.runtime.tracking.canonical import load
 from reenact.runtime.tracking.face import HeadPose, Motion, rotation_matrix
 from reenact.runtime.tracking.geometry import describe
@@ -75,13 +76,15 @@ def test_still_motion_gives_a_picture_of_the_photos_size(animator, portrait):
 def test_still_motion_shows_the_networks_own_answer_to_the_photos_face(animator, portrait):
     square = animator.decode(portrait.features, *portrait.shape.still)
     side = portrait.mask.shape[0]
-    assert side < animator.size  # so that the square is made smaller
+    assert side > animator.size  # so that the square is made larger
     expected = portrait.image.copy()
-    shrunk = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
-    blend_reference(expected, shrunk, portrait.mask, portrait.left, portrait.top)
+    grown = cv2.resize(square, (side, side), interpolation=cv2.INTER_LINEAR)
+    blend_reference(expected, grown, portrait.mask, portrait.left, portrait.top)
     result = animator.animate(portrait, Observation(Motion.still()))
     apart = np.abs(result.astype(int) - expected)
-    assert apart.max() <= 1 or np.quantile(apart, 0.99) == 0  # a keypoint on a pixel's edge may fall to either side
+    assert (
+        apart.max() <= 1 or np.quantile(apart, 0.99) == 0
+    )  # a keypoint on a pixel's edge may fall to either side
 
 
 def test_the_square_frames_the_face_as_the_networks_learned_it(animator, portrait):
@@ -137,12 +140,12 @@ def test_the_square_fades_softly_into_the_photo(animator, portrait):
     assert rim.max() <= 16
 
 
-@pytest.mark.parametrize("backend", ["cpu", "openvino"])
-def test_the_backends_show_the_same(rho_bundle, animator, portrait, backend):
-    other = FaceToFaceRho(SystemSettings(rho_bundle, backend, "fp32"))
+def test_the_other_backend_shows_the_same(rho_bundle, animator, portrait):
+    other = FaceToFaceRho(SystemSettings(rho_bundle, "openvino", "fp32"))
     again = other.register(portrait.image, portrait.face)
     pictures = [
-        each.animate(own, Observation(TURNED)).astype(int) for each, own in ((animator, portrait), (other, again))
+        each.animate(own, Observation(TURNED)).astype(int)
+        for each, own in ((animator, portrait), (other, again))
     ]
     other.close()
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
@@ -174,7 +177,7 @@ def test_at_the_photos_border_the_picture_goes_on_to_the_edge(animator, x, y, wh
 
 def test_a_face_larger_than_the_photo_fills_it(animator):
     photo = photo_of(60, 60)
-    portrait = animator.register(photo, face_at(30, 30, scale=12.0))
+    portrait = animator.register(photo, face_at(30, 10, scale=6.0))
     assert portrait.mask.min() == 255
     assert animator.animate(portrait, Observation(TURNED)).shape == photo.shape
 
@@ -251,7 +254,9 @@ def test_it_runs_where_there_is_no_torch(rho_bundle):
         "features = system.encode(np.zeros((128, 128, 3), np.uint8), points, np.zeros(6))\n"
         "print(system.decode(features, points, np.zeros(6)).shape)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(rho_bundle)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(rho_bundle)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(128, 128, 3)\n"
 
@@ -272,6 +277,7 @@ def test_the_bundle_is_looked_for_where_export_puts_it(small_home, rho_bundle):
     assert bundle_home("face2face_rho") == small_home / "bundles/face2face_rho"
     shutil.copytree(rho_bundle, bundle_home("face2face_rho"))
     system = registry.create("face2face_rho", settings(None))
+    assert isinstance(system, FaceToFaceRho)
     assert (system.name, system.size) == ("face2face_rho", 128)
     system.close()
 
@@ -306,7 +312,7 @@ def test_a_bundle_with_other_graphs_or_inputs_is_an_error(tmp_path, scaling_grap
     with pytest.raises(BundleError, match="no graph is called 'frame'; the bundle has source"):
         registry.create("face2face_rho", settings(lacking))
     foreign = made_bundle(tmp_path / "b", scaling_graph, "face2face_rho")
-    with pytest.raises(BundleError, match="no driving_3, .*export the bundle again"):
+    with pytest.raises(BundleError, match=r"no driving_3, .*export the bundle again"):
         registry.create("face2face_rho", settings(foreign))
 
 
@@ -316,7 +322,9 @@ def test_a_bundle_with_a_tampered_file_is_refused(tmp_path, rho_bundle, name):
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(BundleError, match=rf"{name}: its sha256 is \w+, the manifest says \w+; export or copy"):
+    with pytest.raises(
+        BundleError, match=rf"{name}: its sha256 is \w+, the manifest says \w+; export or copy"
+    ):
         registry.create("face2face_rho", settings(folder))
 
 
@@ -335,7 +343,7 @@ def test_a_backend_without_the_precision_is_an_error(rho_bundle):
 
 
 def test_meshwarp_takes_no_bundle(rho_bundle):
-    with pytest.raises(ReenactError, match="meshwarp has no networks and takes no bundle; .*face2face_rho"):
+    with pytest.raises(ReenactError, match=r"meshwarp has no networks and takes no bundle; .*face2face_rho"):
         registry.create("meshwarp", settings(rho_bundle))
 
 
