@@ -91,6 +91,7 @@ RUN_EXAMPLES = (
 
 @app.command(epilog=RUN_EXAMPLES)
 def run(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -215,30 +216,15 @@ def run(
 ) -> None:
     """Animate SOURCE by a DRIVING video or by a motion, and write the result."""
     if source_fit is not None or driving_fit is not None:
-        if source_fit is None or driving_fit is None or driving is not None or motion is not None:
-            raise typer.BadParameter(
-                "--source-fit and --driving-fit go together and take the place of DRIVING and --motion",
-                param_hint="--driving-fit",
-            )
-        if system != "face2face_rho":
-            raise typer.BadParameter("fits are for --system face2face_rho", param_hint="--driving-fit")
+        _refuse_beside_fits(context)
+        if source_fit is None or driving_fit is None:
+            raise typer.BadParameter("goes together with --source-fit", param_hint="--driving-fit")
         with guarded(debug):
-            from .runtime.systems.face2face_rho.fits import reenact_fits
-            from .runtime.systems.protocol import SystemSettings
-
-            settings = SystemSettings(bundle, backend, precision.value)
-
-            def from_fits() -> "StreamStats":
-                with progress_bar(output.name) as progress:
-                    return reenact_fits(
-                        *(source, source_fit, driving_fit, output, settings),
-                        fps=fps or 25.0,
-                        codec=codec,
-                        crf=crf,
-                        progress=progress,
-                    )
-
-            show_stats(_recorded(from_fits, stats))
+            _run_fits(
+                *(source, source_fit, driving_fit, output, stats),
+                settings={"bundle": bundle, "backend": backend, "precision": precision.value},
+                how={"fps": fps or 25.0, "codec": codec, "crf": crf, "limits": _limits(max_pixels, None)},
+            )
         return
     if (driving is None) == (motion is None):
         raise typer.BadParameter("give one of the two: a DRIVING video, or --motion", param_hint="DRIVING")
@@ -370,6 +356,47 @@ def models_path(
         from .runtime.models import model_path
 
         say(str(model_path(name, tell)))
+
+
+# What can be said of a run from fits; everything else needs tracking.
+_WITH_FITS = {
+    *("source", "output", "source_fit", "driving_fit", "system", "bundle", "backend", "precision"),
+    *("codec", "crf", "fps", "stats", "max_pixels", "debug"),
+}
+
+
+def _refuse_beside_fits(context: typer.Context) -> None:
+    for name in context.params:
+        given = context.get_parameter_source(name)
+        if name not in _WITH_FITS and given is not None and given.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                "has no effect with --source-fit and --driving-fit, which take the place of tracking",
+                param_hint=name.replace("_", "-"),
+            )
+    if context.params["system"] != "face2face_rho":
+        raise typer.BadParameter("fits are for face2face_rho", param_hint="--system")
+
+
+def _run_fits(
+    source: Path,
+    source_fit: Path,
+    driving_fit: Path,
+    output: Path,
+    stats: Path | None,
+    *,
+    settings: dict[str, Any],
+    how: dict[str, Any],
+) -> None:
+    from .runtime.systems.face2face_rho.fits import reenact_fits
+    from .runtime.systems.protocol import SystemSettings
+
+    def work() -> "StreamStats":
+        with progress_bar(output.name) as progress:
+            return reenact_fits(
+                source, source_fit, driving_fit, output, SystemSettings(**settings), progress=progress, **how
+            )
+
+    show_stats(_recorded(work, stats))
 
 
 def _reference(text: str) -> Literal["auto"] | int:

@@ -1,6 +1,7 @@
 """The commands for those who have checkpoints: keep one, export a bundle, train. They need torch."""
 
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -84,15 +85,18 @@ def export(
         from .runtime.files import bundle_home
 
         maker = exporter(system)
+        folder = output or bundle_home(system)
+        replaced = (folder / "manifest.json").is_file()
         bundle, checked = maker.export(
             maker.read_checkpoint(checkpoint, suffix=suffix, config=config),
             size,
-            output or bundle_home(system),
+            folder,
             licence,
         )
         show_checked(checked)
         named = f" --bundle {bundle.folder}" if output else ""
-        say(f"{bundle.folder} is ready; next: reenact run PHOTO VIDEO --system {system}{named} -o out.mp4")
+        ready = "is ready, in place of the bundle that was there" if replaced else "is ready"
+        say(f"{bundle.folder} {ready}; next: reenact run PHOTO VIDEO --system {system}{named} -o out.mp4")
 
 
 class TrainPrecision(StrEnum):
@@ -151,16 +155,17 @@ def train(
         )
         if done.interrupted:
             raise typer.Exit(INTERRUPTED)
-        terms = ", ".join(f"{name} {value:.3g}" for name, value in done.terms.items())
-        say(f"{done.folder}: epoch {done.epoch}, step {done.step}; {terms}")
+        if done.terms:
+            terms = ", ".join(f"{name} {value:.3g}" for name, value in done.terms.items())
+            say(f"{done.folder}: step {done.step}, {done.where}; {terms}")
 
 
 def _require_torch() -> None:
-    try:
-        import onnxscript  # noqa: F401
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise ReenactError(
-            f'this command needs {error.name}; install it with `pip install "reenact[export]"`'
-        ) from error
+    for name in ("torch", "onnxscript", "safetensors"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise ReenactError(
+                f"this command needs {name}, which cannot be imported ({error}); install it with "
+                '`pip install ".[export]"` in the folder of the sources'
+            ) from error

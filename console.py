@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .export.onnx import Checked
     from .runtime.doctor import DoctorReport
     from .runtime.models import ModelStatus
-    from .runtime.reenactor import Progress
+    from .runtime.running import Progress
     from .runtime.stream import StreamStats
 
 __all__ = [

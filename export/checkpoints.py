@@ -4,9 +4,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import safetensors.torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from ..errors import ModelError, ReenactError
@@ -16,6 +17,7 @@ from ..runtime.files import checkpoint_home, private_folder, sha256
 
 __all__ = ["Checkpoint", "add", "read"]
 
+_RECORD = "checkpoint.json"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -36,6 +38,23 @@ class Checkpoint:
         return network
 
 
+class _Record(BaseModel):
+    """What a kept checkpoint remembers beside its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    origin: str
+    settings: dict[str, Any]  # of the networks, where they are not the released ones
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        path = folder / _RECORD
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ModelError(f"{path}: missing or damaged; add the checkpoint again") from error
+
+
 def read(
     system: str,
     names: tuple[str, ...],
@@ -46,8 +65,9 @@ def read(
 ) -> Checkpoint:
     """Read the files `<suffix>_<name>` of a folder, or of what was added, strictly.
 
-    `suffix` None takes "latest", else the highest epoch, else the only one there is. Raises ModelError that names
-    the file at fault.
+    `suffix` None takes "latest", else the highest epoch, else the only one there is. `config` are settings of
+    networks other than the released ones; what was added remembers its own. Raises ModelError that names the file
+    at fault.
     """
     place = folder or checkpoint_home(system)
     if folder is None and not place.is_dir():
@@ -58,15 +78,18 @@ def read(
     if not place.is_dir():
         raise ModelError(f"{place}: not a folder; expected one with files such as 105_{names[0]}.pth")
     chosen = suffix or _suffix(place, names[0])
+    record = _Record.of(place) if folder is None else None
+    settings = (record.settings if record else {}) if config is None else config
     networks, files = {}, []
     for name in names:
         path = find_checkpoint(place, name, chosen)
         full = f"{system}/{name}"
-        network = build(full, **settings_of(full, config or {}))
+        network = build(full, **settings_of(full, settings))
         load_into(network, path)
         networks[name] = network.eval()
         files.append(f"{path.name} (sha256 {sha256(path.read_bytes())[:16]})")
-    return Checkpoint(system, place, ", ".join(files), networks, dict(config or {}))
+    used = {key: value for name in names for key, value in settings_of(f"{system}/{name}", settings).items()}
+    return Checkpoint(system, place, record.origin if record else ", ".join(files), networks, used)
 
 
 def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
@@ -83,6 +106,8 @@ def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
             for name, network in checkpoint.networks.items():
                 state = {key: value.contiguous() for key, value in network.state_dict().items()}
                 (made / f"latest_{name}.safetensors").write_bytes(safetensors.torch.save(state))
+            record = _Record(origin=checkpoint.origin, settings=dict(checkpoint.config))
+            (made / _RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
             for name, content in others.items():
                 (made / name).write_bytes(content)
             if folder.exists():

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ReenactError
 from ..reference.face2face_rho import MotionNet, RenderingNet, read_config
 from ..runtime import assets
-from ..runtime.bundle import Bundle, Weights, write_bundle
+from ..runtime.bundle import Bundle, Weights, check_place, write_bundle
 from ..runtime.media.images import read_image
 from ..runtime.systems.face2face_rho.fitting import load_landmark_embedding, load_pose_transform
 from ..runtime.systems.face2face_rho.landmarks import draw_landmark_images
@@ -23,7 +23,15 @@ from ..runtime.tracking.canonical import load as load_canonical
 from ..runtime.tracking.face import HeadPose, rotation_matrix
 from . import checkpoints
 from .checkpoints import Checkpoint
-from .face2face_rho_graphs import SCALES, Fourth, FrameGraph, Sizes, SourceGraph, normalised
+from .face2face_rho_graphs import (
+    SCALES,
+    Fourth,
+    FrameGraph,
+    Sizes,
+    SourceGraph,
+    normalised,
+    require_released_layout,
+)
 from .onnx import Checked, Difference, compare, export_graph
 
 __all__ = ["add_checkpoint", "export", "read_checkpoint", "samples"]
@@ -34,9 +42,9 @@ _EXTRAS = {  # files of the published release that users may bring, and what che
     "landmark_embedding.json": load_landmark_embedding,
     "pose_transform_config.json": load_pose_transform,
 }
-_MOST_DIFFERENCE = (
-    1e-4  # of a graph from the reference in float64, beyond what the reference itself has in float32
-)
+# How far a graph may be from the reference in float64: this part of the largest value, at least of 1, and twice what
+# the reference itself is off in float32.
+_MOST_DIFFERENCE = 1e-4
 
 
 def read_checkpoint(
@@ -66,15 +74,16 @@ def add_checkpoint(folder: Path, *, suffix: str | None = None, config: Path | No
 def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tuple[Bundle, list[Checked]]:
     """Write the bundle for pictures of side `size` and say how far its graphs are from the reference.
 
-    Both graphs run on random inputs and on a portrait photo. Raises ReenactError for a size that cannot be, and
-    where a graph is further from the reference in float64 than the reference in float32 is, by more than 1e-4;
-    nothing is written then.
+    Both graphs run on random inputs and on a portrait photo. Raises ReenactError for a size or settings that cannot
+    be, and where a graph is further from the reference in float64 than rounding explains; nothing is written then.
     """
     sizes = Sizes.of(size)
     rendering, motion = (
         checkpoint.network(NETWORKS[0], RenderingNet),
         checkpoint.network(NETWORKS[1], MotionNet),
     )
+    require_released_layout(rendering, motion)
+    check_place(folder)
     source, frame = SourceGraph(rendering, motion, sizes).eval(), FrameGraph(rendering, motion, sizes).eval()
     checked: list[Checked] = []
     graphs: dict[str, onnx.ModelProto] = {}
@@ -92,9 +101,9 @@ def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tup
         for graph, names in (("source", source.outputs[:4]), ("frame", frame.outputs)):
             expected = {output: wide[output] for output in names}
             differences = compare(graphs[graph], inputs[graph], expected)
-            _require_close(
-                graph, differences, {output: _apart(wide[output], narrow[output]) for output in names}
-            )
+            rounding = {output: _apart(wide[output], narrow[output]) for output in names}
+            largest = {output: 1.0 if output == "image" else _apart(wide[output], 0) for output in names}
+            _require_close(graph, differences, rounding, largest)
             checked.append(Checked(graph, name, differences))
     bundle = write_bundle(
         folder,
@@ -108,13 +117,15 @@ def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tup
     return bundle, checked
 
 
-def _require_close(graph: str, differences: list[Difference], rounding: Mapping[str, float]) -> None:
+def _require_close(
+    graph: str, differences: list[Difference], rounding: Mapping[str, float], sizes: Mapping[str, float]
+) -> None:
     for difference in differences:
         own = rounding[difference.output] * (2 / 255 if difference.output == "image" else 1)
-        if difference.largest > _MOST_DIFFERENCE + own:
+        if difference.largest > _MOST_DIFFERENCE * max(1.0, sizes[difference.output]) + 2 * own:
             raise ReenactError(
-                f"graph {graph}: {difference.output} is {difference.largest:.1e} from the reference, more than "
-                f"{_MOST_DIFFERENCE:.0e} beyond its own rounding of {own:.1e}; nothing was written"
+                f"graph {graph}: {difference.output} is {difference.largest:.1e} from the reference, whose own "
+                f"rounding is {own:.1e}; nothing was written. This is a fault of the export"
             )
 
 
@@ -149,7 +160,7 @@ def _reference(
     return dict(zip(SourceGraph.outputs, features, strict=False)) | {"image": levels}
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
+def _apart(a: Tensor, b: Tensor | int) -> float:
     return float((a - b).abs().max())
 
 

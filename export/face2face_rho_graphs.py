@@ -16,11 +16,20 @@ from ..reference.face2face_rho import MotionNet, RenderingNet
 from ..reference.layers import InvertedResidual, warp
 from .rewrite import CellNorm, DoubledResidual, PoseMap, between_phases, folded, phases_of, to_phases
 
-__all__ = ["SCALES", "Fourth", "FrameGraph", "Sizes", "SourceGraph", "normalised"]
+__all__ = [
+    "SCALES",
+    "Fourth",
+    "FrameGraph",
+    "Sizes",
+    "SourceGraph",
+    "normalised",
+    "require_released_layout",
+]
 
 SCALES = (16, 8, 4)
 """The motion network's inputs, from coarse to fine: parts of the motion size."""
 _CELLS = 16  # a side of the pose embedding
+_POSE = 6  # numbers of a head pose
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,22 @@ class Sizes:
                 "multiples of 64 are best"
             )
         return cls(picture, max(64, (picture + 32) // 64 * 64))
+
+
+def require_released_layout(rendering: RenderingNet, motion: MotionNet) -> None:
+    """ReenactError that names the setting where networks are built otherwise than the rewritings expect."""
+    stages = [_blocks(stage) for stage in rendering.de_up_block3]
+    wrong = None
+    if len(stages[2]) != 1 or stages[2][0].residual or _expands(stages[2][0]):
+        wrong = "the outermost decoder stage (first in mobilev2_decoder_*) must be one block of expansion 1 that widens"
+    elif stages[1][0].residual or not _expands(stages[1][0]):
+        wrong = "the second decoder stage must expand, and not keep its width in the first block"
+    elif rendering.pose_dims != _POSE:
+        wrong = f"headpose_dims must be {_POSE}"
+    elif motion.smallest != 4:
+        wrong = "mn_n_downsampling must be 2"
+    if wrong:
+        raise ReenactError(f"these networks can be trained but not exported: {wrong}")
 
 
 class SourceGraph(nn.Module):
@@ -231,6 +256,12 @@ class _Tail(nn.Module):
 def _blocks(stage: nn.Module) -> list[InvertedResidual]:
     """The inverted residuals of a decoder stage, without the enlargement at its end."""
     return [block for block in stage[0] if isinstance(block, InvertedResidual)]  # type: ignore[index]
+
+
+def _expands(block: InvertedResidual) -> bool:
+    """Whether it begins with an expansion and not with the depthwise convolution."""
+    first = block.conv[0]
+    return isinstance(first, nn.Conv2d) and first.groups == 1
 
 
 def _entrances(network: MotionNet) -> list[nn.Conv2d]:

@@ -120,6 +120,7 @@ class RenderingNet(nn.Module):
         mobilev2_decoder_expansion_factor: Sequence[float] = (1, 6, 6, 6, 6, 6, 6),
     ) -> None:
         super().__init__()
+        self.pose_dims = headpose_dims
         en, de = mobilev2_encoder_channels, mobilev2_decoder_channels
         layers, expansion = mobilev2_encoder_layers, mobilev2_encoder_expansion_factor
         _check_stages("mobilev2_encoder", en, layers, expansion)

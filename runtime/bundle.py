@@ -15,7 +15,17 @@ from .engine import Engine, Precision, load
 from .files import sha256
 from .graph import Graph, TensorSpec, read_graph
 
-__all__ = ["FORMAT", "Bundle", "Constant", "GraphEntry", "Manifest", "TensorEntry", "Weights", "write_bundle"]
+__all__ = [
+    "FORMAT",
+    "Bundle",
+    "Constant",
+    "GraphEntry",
+    "Manifest",
+    "TensorEntry",
+    "Weights",
+    "check_place",
+    "write_bundle",
+]
 
 FORMAT: Literal[1] = 1
 _MANIFEST = "manifest.json"
@@ -123,6 +133,12 @@ class Bundle:
         return load(self.folder / entry.file, backend=backend, precision=precision, threads=threads)
 
 
+def check_place(folder: Path) -> None:
+    """BundleError where something lies at `folder` that is no bundle and so must not be replaced by one."""
+    if folder.exists() and not (folder / _MANIFEST).is_file():
+        raise BundleError(f"{folder}: exists and is not a bundle; choose another folder")
+
+
 def write_bundle(
     folder: Path,
     *,
@@ -138,8 +154,7 @@ def write_bundle(
     Weights that lie beside a graph are taken into it. Raises BundleError where a graph or a name is at
     fault, or `folder` is there and is no bundle.
     """
-    if folder.exists() and not (folder / _MANIFEST).is_file():
-        raise BundleError(f"{folder}: exists and is not a bundle; choose another folder")
+    check_place(folder)
     checked = {name: read_graph(graph) for name, graph in graphs.items()}
     try:
         manifest = Manifest(
@@ -196,7 +211,10 @@ def _read_manifest(path: Path) -> Manifest:
             raise BundleError(f"{path}: larger than {_MAX_MANIFEST} bytes, so no manifest of a bundle")
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error}); expected a bundle's folder") from error
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a bundle's folder, as `reenact export "
+            "SYSTEM -o FOLDER` makes it"
+        ) from error
     try:
         return Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:

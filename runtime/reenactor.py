@@ -1,7 +1,6 @@
 """The door to the runtime: a photo is registered once, then driven by a video, a motion or single frames."""
 
 import math
-import os
 import time as clock
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import cv2
 import numpy as np
@@ -24,8 +23,9 @@ from .media.writer import open_writer
 from .motion import MotionTrack, load_motion
 from .neutral import find_reference
 from .rate import at_rate, rate_of
+from .running import Progress, check_not_an_input, run_to_file, threads_a_stage
 from .source import check_image, crop_around, find_source
-from .stream import Sink, Stage, StreamInterrupted, StreamStats, run_stream
+from .stream import Stage, StreamStats
 from .systems import registry
 from .systems.protocol import Observation, Portrait, SystemSettings
 from .tracking.face import Motion
@@ -33,9 +33,6 @@ from .tracking.relative import RelativeMotion, strengthened
 from .tracking.tracker import Tracker
 
 __all__ = ["Progress", "Reenactor"]
-
-Progress = Callable[[int, int | None], None]
-"""Told, in the caller's thread, how many frames are written and how many there will be (None: not known)."""
 
 MOTION_FPS = 30.0
 FRAME_SECONDS = 1 / 30  # from one frame to the next where `animate` is told no time
@@ -80,13 +77,17 @@ class Reenactor:
         self._limits = limits
         self._source = None if isinstance(source, np.ndarray) else Path(source)
         self._live: _Live | None = None
-        self._tracker = Tracker(
-            backend=backend,
-            precision=precision,
-            threads=_threads_a_stage(),
-            face=driving_face,
-            smooth=smooth,
-        )
+        try:
+            self._tracker = Tracker(
+                backend=backend,
+                precision=precision,
+                threads=threads_a_stage(),
+                face=driving_face,
+                smooth=smooth,
+            )
+        except BaseException:
+            self._animator.close()
+            raise
         try:
             image, found = find_source(source, self._tracker, face or 0, limits)
             if crop:
@@ -139,7 +140,7 @@ class Reenactor:
         """
         driving, output = Path(driving), Path(output)
         _check_settings(pose_strength, expression_strength, start, duration, fps)
-        self._check_output(output, driving)
+        check_not_an_input(output, self._source, driving)
         self._forget()
         began = clock.perf_counter()
         clip = _Clip(driving, self._limits, start, duration, fps)
@@ -185,7 +186,7 @@ class Reenactor:
 
             stages = [Stage("track", follower.follow), Stage("animate", self._animating(layout))]
             frames = clip.frames(reader, drops)
-            return _streamed(frames, stages, sink, completed, progress, clip.count(reader))
+            return run_to_file(frames, stages, sink, completed, progress, clip.count(reader))
 
     def run_motion(
         self,
@@ -209,7 +210,7 @@ class Reenactor:
         output = Path(output)
         track = motion if isinstance(motion, MotionTrack) else load_motion(motion)
         _check_settings(pose_strength, expression_strength, 0.0, duration, fps)
-        self._check_output(output, None)
+        check_not_an_input(output, self._source)
         self._forget()
         seconds = track.duration if duration is None else duration
         self._limits.check_seconds(Path(track.name), seconds)
@@ -224,7 +225,7 @@ class Reenactor:
 
         layout = _Layout(image, image.shape[:2], side_by_side)
         sink = open_writer(output, width=layout.width, height=layout.height, fps=rate, codec=codec, crf=crf)
-        return _streamed(
+        return run_to_file(
             observations(),
             [Stage("animate", self._animating(layout))],
             sink,
@@ -265,12 +266,6 @@ class Reenactor:
             return Frame(layout.arranged(frame.image, result), frame.pts, frame.time_base)
 
         return animate
-
-    def _check_output(self, output: Path, driving: Path | None) -> None:
-        """No result may replace what it is made from."""
-        for given in (self._source, driving):
-            if given is not None and given.exists() and output.exists() and output.samefile(given):
-                raise ReenactError(f"{output}: the output would replace its own input; choose another name")
 
 
 @dataclass
@@ -345,33 +340,6 @@ class _Layout:
         return np.hstack(
             [cv2.resize(driving, (self._beside, self.height), interpolation=interpolation), result]
         )
-
-
-def _streamed(
-    source: Any,
-    stages: list[Stage],
-    sink: Sink,
-    completed: Callable[[StreamStats], StreamStats],
-    progress: Progress | None,
-    total: int | None,
-    first_stage: str = "decode",
-) -> StreamStats:
-    told = None if progress is None else lambda written: progress(written, total)
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(_threads_a_stage())
-    try:
-        return completed(run_stream(source, stages, sink, names=(first_stage, "encode"), progress=told))
-    except StreamInterrupted as interrupt:
-        interrupt.stats = completed(interrupt.stats)
-        raise
-    finally:
-        cv2.setNumThreads(before)
-
-
-def _threads_a_stage() -> int:
-    """Stages run side by side: together they keep the cores busy, more threads each would only wait for one another."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // 2)
 
 
 def _check_settings(

@@ -329,3 +329,13 @@ def test_a_real_ctrl_c_leaves_a_playable_movie(models_home, tmp_path):
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert len(list(reader)) > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4"]
+
+
+def test_from_fits_nothing_is_accepted_that_needs_tracking():
+    fits = ("run", "photo.png", "--source-fit", "a", "--driving-fit", "b", "-o", "out.mp4")
+    for wrong in (("clip.mp4",), ("--motion", "nod"), ("--crop",), ("--start", 1)):
+        result = call(*fits, "--system", "face2face_rho", *wrong)
+        assert result.exit_code == 2
+        assert "take the place of tracking" in " ".join(result.output.split())
+    assert call(*fits).exit_code == 2
+    assert call(*fits[:4], "-o", "out.mp4", "--system", "face2face_rho").exit_code == 2

@@ -105,7 +105,7 @@ def test_a_checkpoint_is_added_and_exported_without_naming_it_again(small_home, 
     kept = small_home / "checkpoints/face2face_rho"
     assert (kept / "latest_motion_net.safetensors").is_file()
 
-    done = call("export", "face2face_rho", "--config", ini, "--size", 64, "--licence", "mine alone")
+    done = call("export", "face2face_rho", "--size", 64, "--licence", "mine alone")
     assert done.exit_code == 0, done.output
     lines = " ".join(done.stdout.split())
     for row in ("source", "frame", "portrait", "random", "x2_in", "image", "from the reference"):
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_added_and_exported_without_naming_it_again(small_home, 
     manifest = Bundle.open(folder).manifest
     assert (manifest.system, manifest.resolution) == ("face2face_rho", 64)
     assert manifest.weights.licence == "mine alone"
-    assert manifest.weights.origin.startswith("latest_rendering_net.safetensors (sha256 ")
+    assert manifest.weights.origin.startswith("3_rendering_net.pth (sha256 ")
     assert [path.name for path in folder.parent.iterdir()] == ["face2face_rho"]
 
 
@@ -179,7 +179,9 @@ class TestACheckpointThatCannotBeRead:
     def test_the_package_that_is_missing_is_named(self, monkeypatch, published, command):
         monkeypatch.setitem(sys.modules, "onnxscript", None)
         assert_fails(
-            call(*command, published), 'needs onnxscript; install it with `pip install "reenact[export]"`'
+            call(*command, published),
+            "needs onnxscript, which cannot",
+            'install it with `pip install ".[export]"`',
         )
 
 

@@ -54,6 +54,15 @@ class Trained:
     step: int  # since the beginning, over all runs
     terms: Mapping[str, float]  # of the last step; empty where there was none
     interrupted: bool  # by Ctrl-C or SIGTERM
+    within_epoch: bool  # whether that epoch has begun
+    saved: bool  # whether the state in the folder is of this step
+
+    @property
+    def where(self) -> str:
+        """Where it stands among the epochs, for a person: "after epoch 0"."""
+        if self.within_epoch:
+            return f"in epoch {self.epoch}"
+        return f"after epoch {self.epoch - 1}" if self.step else f"before epoch {self.epoch}"
 
 
 @dataclass
@@ -97,11 +106,26 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the folder's latest state; ModelError where there is none or it does not fit."""
         read_snapshot(self._state, self._job.folder / LATEST_STATE)
+        self._saved_step = self.progress.step
+
+    def ended(self, *, interrupted: bool) -> Trained:
+        """How the run ended, as it stands now."""
+        progress = self.progress
+        return Trained(
+            folder=self._job.folder,
+            epoch=progress.epoch,
+            step=progress.step,
+            terms=dict(self._last_terms),
+            interrupted=interrupted,
+            within_epoch=progress.epoch_samples > 0,
+            saved=self._saved_step == progress.step,
+        )
 
     def run(self, board: Board) -> Trained:
         """Train to the last epoch, or for as many steps as the options allow, or until Ctrl-C; then save.
 
-        Raises ReenactError that names the term where a loss is not finite; what was saved before stays.
+        Raises ReenactError that names the term where a loss is not finite, and KeyboardInterrupt at a second
+        Ctrl-C; what was saved before stays.
         """
         progress, begin = self.progress, self.progress.step
         self._board, self._since = board, _Since()
@@ -119,7 +143,7 @@ class Trainer:
             self._log()
             if progress.step > begin and self._saved_step != progress.step:
                 self._save("latest")
-        return Trained(self._job.folder, progress.epoch, progress.step, dict(self._last_terms), stopped)
+        return self.ended(interrupted=stopped)
 
     @property
     def _whole_batch(self) -> int:
@@ -211,11 +235,16 @@ class Trainer:
         values = dict(zip(terms, stacked.tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
+                folder = self._job.folder
                 more = " or --precision fp32" if self._amp else ""
+                if (folder / LATEST_STATE).exists():
+                    again = f"resume from what was saved in {folder} with --resume"
+                else:
+                    again = f"begin anew, as no state was saved in {folder} yet"
                 raise ReenactError(
                     f"the loss {name!r} is {value} at step {self.progress.step + 1} (epoch "
                     f"{self.progress.epoch}); the weights are of no use from here. Try a smaller lr{more}, and "
-                    f"resume from what was saved in {self._job.folder} with --resume"
+                    f"{again}"
                 )
         return values
 
@@ -248,6 +277,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         progress = self.progress
         self._job.schedule.observe(mean_of(progress.loss_sum / max(1, progress.loss_steps), self._here))
+        self._log()  # these losses are of the epoch that ends
         finished = progress.epoch
         progress.epoch += 1
         progress.epoch_samples = progress.loss_steps = 0
@@ -257,8 +287,12 @@ class Trainer:
 
     def _save(self, suffix: str) -> None:
         """`<suffix>_<network>.pth` of each network; beside `latest` all that is needed to resume."""
-        if not self._here.speaks:
-            return
+        if self._here.speaks:
+            self._write(suffix)
+        if suffix == "latest":
+            self._saved_step = self.progress.step
+
+    def _write(self, suffix: str) -> None:
         folder = self._job.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -270,7 +304,6 @@ class Trainer:
             save_state(network, folder / f"{suffix}_{name}.pth")
         if suffix == "latest":
             write_snapshot(self._state, folder / LATEST_STATE)
-            self._saved_step = self.progress.step
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`train`: one call from a settings file to checkpoints, whatever the system."""
 
+import shlex
+import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -48,8 +50,8 @@ def train(
     say          takes lines for a person
 
     Started by torchrun it is one of several processes with a batch each. Ctrl-C ends the present step, saves and
-    returns. Raises ReenactError that names the file or setting for everything that can be known beforehand, and
-    for a loss that is not finite.
+    returns; a second one returns at once, with what was saved before. Raises ReenactError that names the file or
+    setting for everything that can be known beforehand, and for a loss that is not finite.
     """
     if system not in SYSTEMS:
         raise ReenactError(f"no training is known for {system!r}; there is one for {', '.join(SYSTEMS)}")
@@ -71,10 +73,16 @@ def train(
         tensorboard=tensorboard,
         say=say,
     )
-    how = "stopped by request" if done.interrupted else "done"
-    unfinished = done.epoch < job.epochs.stop
-    more = f"; go on with: reenact train {system} --config {config} --resume" if unfinished else ""
-    say(f"{how} at step {done.step}, epoch {done.epoch}; saved in {done.folder}{more}")
+    command = _command(system, config, vgg=vgg, device=device, precision=precision, tensorboard=tensorboard)
+    go_on = f"go on with: {command} --resume"
+    if done.saved:
+        how = "stopped by request" if done.interrupted else "done"
+        more = f"; {go_on}" if done.epoch < job.epochs.stop else ""
+        say(f"{how} at step {done.step}, {done.where}; saved in {done.folder}{more}")
+    elif (done.folder / LATEST_STATE).exists():
+        say(f"stopped at once; {done.folder} holds the state that was saved before; {go_on}")
+    else:
+        say(f"stopped at once; no state was saved in {done.folder} yet, so there is nothing to resume")
     return done
 
 
@@ -90,6 +98,9 @@ def run_job(
     """Train a job in this process's place among those that torchrun started; arguments and errors as `train`."""
     state = job.folder / LATEST_STATE
     with place(device or job.device) as here:
+        if here.speaks:
+            for folder in (job.folder, *([_board_folder(job)] if tensorboard else [])):
+                _require_writable(folder)
         if not resume and state.exists():
             raise ReenactError(
                 f"{state}: is of an earlier training; go on with --resume, or choose another name or "
@@ -98,19 +109,61 @@ def run_job(
         say("looking at every training file")
         job.samples.check()
         trainer = Trainer(job, here, options, say)
-        if resume:
-            trainer.resume()
-        return _shown(trainer, job, here, tensorboard)
+        try:
+            if resume:
+                trainer.resume()
+            return _shown(trainer, job, here, tensorboard)
+        except KeyboardInterrupt:
+            return trainer.ended(interrupted=True)
 
 
 def _shown(trainer: Trainer, job: Job, here: Place, tensorboard: bool) -> Trained:
     if not (tensorboard and here.speaks):
         return trainer.run(NoBoard())
-    board = open_board(job.folder / "tensorboard", trainer.progress.step)
+    board = open_board(_board_folder(job), trainer.progress.step)
     try:
         return trainer.run(board)
     finally:
         board.close()
+
+
+def _board_folder(job: Job) -> Path:
+    return job.folder / "tensorboard"
+
+
+def _require_writable(folder: Path) -> None:
+    """Find out before hours of work, not at the first save."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except OSError as error:
+        raise ReenactError(
+            f"{folder}: cannot be written ({error.strerror or error}), and training saves there; mend the folder, or "
+            "choose another checkpoints_dir in the ini file"
+        ) from error
+
+
+def _command(
+    system: str,
+    config: Path,
+    *,
+    vgg: Path | None,
+    device: str | None,
+    precision: Precision,
+    tensorboard: bool,
+) -> str:
+    """What a person would type for the same training; `steps` belong to one run alone."""
+    words = ["reenact", "train", system, "--config", str(config)]
+    if vgg is not None:
+        words += ["--vgg", str(vgg)]
+    if device is not None:
+        words += ["--device", device]
+    if precision != "fp32":
+        words += ["--precision", precision]
+    if not tensorboard:
+        words.append("--no-tensorboard")
+    return shlex.join(words)
 
 
 def _say_nothing(_line: str) -> None:

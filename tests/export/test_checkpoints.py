@@ -151,11 +151,11 @@ def test_what_is_added_is_read_without_naming_its_folder(published, small_home):
     first = read_small(published)
     place = add(first, {"extra.json": b"{}"})
     assert place == checkpoint_home(SYSTEM) == small_home / "checkpoints/face2face_rho"
-    assert sorted(tree(place)) == ["extra.json", "latest_motion_net.safetensors"]
+    assert sorted(tree(place)) == ["checkpoint.json", "extra.json", "latest_motion_net.safetensors"]
     assert (place / "extra.json").read_bytes() == b"{}"
     again = read_small(None)
     assert same(again.networks["motion_net"], first.networks["motion_net"])
-    assert "latest_motion_net.safetensors (sha256 " in again.origin
+    assert again.origin == first.origin
     if os.name != "nt":
         assert place.parent.stat().st_mode & 0o777 == 0o700
 
@@ -164,7 +164,7 @@ def test_adding_again_replaces_the_whole_folder(published, small_home, tmp_path)
     add(read_small(published), {"extra.json": b"{}"})
     other = publish(tmp_path / "other", seed=9)
     add(read_small(tmp_path / "other"), {})
-    assert list(tree(checkpoint_home(SYSTEM))) == ["latest_motion_net.safetensors"]
+    assert sorted(tree(checkpoint_home(SYSTEM))) == ["checkpoint.json", "latest_motion_net.safetensors"]
     assert same(read_small(None).networks["motion_net"], other)
     assert [path.name for path in checkpoint_home(SYSTEM).parent.iterdir()] == [SYSTEM]
 
@@ -216,3 +216,17 @@ def test_a_disk_that_fills_up_under_the_weights_is_told_as_such(published, small
     with pytest.raises(ReenactError, match=r"cannot be written \(No space left on device"):
         add(read_small(published), {})
     assert tree(small_home) == {}
+
+
+def test_what_was_added_remembers_its_settings_and_where_it_came_from(published, small_home):
+    first = read_small(published)
+    add(first, {})
+    again = read(SYSTEM, NAMES, None)
+    assert again.origin == first.origin
+    assert same(again.networks["motion_net"], first.networks["motion_net"])
+
+
+def test_a_lost_record_is_told(published, small_home):
+    (add(read_small(published), {}) / "checkpoint.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"checkpoint\.json: missing or damaged; add the checkpoint again"):
+        read(SYSTEM, NAMES, None)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from reenact.errors import ModelError, ReenactError
 from reenact.export import exporter
 from reenact.export import face2face_rho as rho
-from reenact.export.face2face_rho_graphs import FrameGraph, Sizes, SourceGraph
+from reenact.export.face2face_rho_graphs import FrameGraph, Sizes, SourceGraph, require_released_layout
 from reenact.export.onnx import compare
 from reenact.reference.checkpoints import save_state
 from reenact.reference.face2face_rho import MotionNet, RenderingNet
@@ -231,7 +231,12 @@ def test_the_releases_other_files_are_checked_and_kept_with_the_checkpoint(
     transform = {"scale_transform": 4000.0, "tx_transform": 0.25, "ty_transform": -0.25}
     (copied / "pose_transform_config.json").write_text(json.dumps(transform))
     place = rho.add_checkpoint(copied)
-    kept = ["latest_motion_net.safetensors", "latest_rendering_net.safetensors", "pose_transform_config.json"]
+    kept = [
+        "checkpoint.json",
+        "latest_motion_net.safetensors",
+        "latest_rendering_net.safetensors",
+        "pose_transform_config.json",
+    ]
     assert sorted(path.name for path in place.iterdir()) == kept
     assert json.loads((place / "pose_transform_config.json").read_text()) == transform
     assert rho.read_checkpoint(None).folder == place
@@ -261,3 +266,23 @@ def test_a_system_that_cannot_be_exported_is_told_with_those_that_can():
     with pytest.raises(ReenactError, match="'meshwarp' cannot be exported; there is face2face_rho"):
         exporter("meshwarp")
     assert exporter("face2face_rho") is rho
+
+
+@pytest.mark.parametrize(
+    ("rendering", "motion", "complaint"),
+    [
+        ({"mobilev2_decoder_layers": (2, 2, 2, 2, 2, 2, 1)}, {}, "outermost decoder stage"),
+        ({"mobilev2_decoder_expansion_factor": (6, 6, 6, 6, 6, 6, 6)}, {}, "outermost decoder stage"),
+        ({"mobilev2_decoder_channels": (16, 14, 14, 24, 64, 96, 140, 280)}, {}, "second decoder stage"),
+        ({"mobilev2_decoder_expansion_factor": (1, 1, 6, 6, 6, 6, 6)}, {}, "second decoder stage"),
+        ({"headpose_dims": 7}, {}, "headpose_dims must be 6"),
+        ({}, {"mn_n_downsampling": 3}, "mn_n_downsampling must be 2"),
+    ],
+)
+def test_networks_that_cannot_be_rewritten_are_named(rendering, motion, complaint):
+    with pytest.raises(ReenactError, match=complaint):
+        require_released_layout(RenderingNet(**rendering), MotionNet(**motion))
+
+
+def test_the_released_networks_can_be_rewritten():
+    require_released_layout(RenderingNet(), MotionNet())

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import BundleError, FaceNotFoundError
+from ....errors import BundleError, FaceNotFoundError, ReenactError
 from ....kernels.composite import blend
 from ...engine import Tensors
 from ...media.frame import Image
@@ -20,7 +20,7 @@ from ..protocol import Observation, SystemSettings
 from .landmarks import draw_landmark_images
 from .points import MESH_POINTS, Crop, SourceShape
 
-__all__ = ["FaceToFaceRho", "RhoPortrait"]
+__all__ = ["FaceToFaceRho", "RhoPortrait", "resized"]
 
 Floats = NDArray[np.float32]
 
@@ -55,7 +55,11 @@ class FaceToFaceRho:
         self.size = bundle.manifest.resolution
         # Once a photo there is nothing to gain from half precision, and the motion's share of it would lose.
         self._source = bundle.engine("source", backend=settings.backend, precision="fp32")
-        self._frame = bundle.engine("frame", backend=settings.backend, precision=settings.precision)
+        try:
+            self._frame = bundle.engine("frame", backend=settings.backend, precision=settings.precision)
+        except BaseException:
+            self._source.close()
+            raise
         drawn = self._frame.inputs.get("driving_3")
         if drawn is None or len(drawn.shape) != 3 or drawn.shape[0] is None:
             self.close()
@@ -87,7 +91,7 @@ class FaceToFaceRho:
         square = self.decode(portrait.features, keypoints, head_pose)
         side = portrait.mask.shape[0]
         if side != self.size:
-            square = _resized(square, side)
+            square = resized(square, side)
         result = portrait.image.copy()
         blend(result, square, portrait.mask, portrait.left, portrait.top)
         return result
@@ -95,12 +99,14 @@ class FaceToFaceRho:
     def encode(self, square: Image, keypoints: Floats, head_pose: Floats) -> Tensors:
         """The source's features, of its square (size, size, 3) uint8 RGB and its fit: (72, 2) in [-1, 1] and (6,)."""
         landmarks = draw_landmark_images(keypoints, self._motion_size)
+        _require_finite(head_pose)
         drawings = {f"landmarks_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
         return self._source.run({"image": square, "head_pose": head_pose.astype(np.float32), **drawings})
 
     def decode(self, features: Mapping[str, NDArray[Any]], keypoints: Floats, head_pose: Floats) -> Image:
         """The square (size, size, 3) uint8 RGB for a fit of the driving, in the source's shape."""
         landmarks = draw_landmark_images(keypoints, self._motion_size)
+        _require_finite(head_pose)
         driving = {f"driving_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
         inputs = {**features, **driving, "head_pose": head_pose.astype(np.float32)}
         return np.asarray(self._frame.run(inputs)["image"], np.uint8)
@@ -109,6 +115,13 @@ class FaceToFaceRho:
         """Free both engines."""
         self._source.close()
         self._frame.close()
+
+
+def _require_finite(head_pose: Floats) -> None:
+    if not np.isfinite(head_pose).all():
+        raise ReenactError(
+            f"the head pose is {head_pose.tolist()}, no pose; look for it in the tracking or the fit"
+        )
 
 
 def _square(face: Face, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -130,10 +143,11 @@ def _cut(image: Image, left: int, top: int, side: int, size: int) -> Image:
     square = cv2.copyMakeBorder(
         image[y0:y1, x0:x1], y0 - top, top + side - y1, x0 - left, left + side - x1, cv2.BORDER_REPLICATE
     )
-    return _resized(square, size)
+    return resized(square, size)
 
 
-def _resized(square: Image, side: int) -> Image:
+def resized(square: Image, side: int) -> Image:
+    """(side, side, 3) uint8: by area where that is smaller, else bilinear."""
     smaller = side < square.shape[0]
     return np.asarray(
         cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR),
@@ -143,10 +157,18 @@ def _resized(square: Image, side: int) -> Image:
 
 def _soft_mask(shape: tuple[int, ...], left: int, top: int, side: int) -> Image:
     """(side, side) uint8: fades towards the square's borders, but not where they lie outside the photo."""
+    rows = _ramp(side, top > 0, top + side < shape[0])
+    columns = _ramp(side, left > 0, left + side < shape[1])
+    return np.minimum(rows[:, None], columns[None, :])
+
+
+def _ramp(side: int, fades_in: bool, fades_out: bool) -> NDArray[np.uint8]:
+    """(side,) uint8, 255 but where a line of the square fades at its ends."""
     width = max(1.0, _SOFT * side)
-    place = np.arange(side) + 0.5
-    far = np.full(side, np.inf)
-    columns = np.minimum(place if left > 0 else far, side - place if left + side < shape[1] else far)
-    rows = np.minimum(place if top > 0 else far, side - place if top + side < shape[0] else far)
-    part = np.clip(np.minimum(rows[:, None], columns[None, :]) / width, 0, 1)
+    place = (np.arange(side) + 0.5) / width
+    part = np.ones(side)
+    if fades_in:
+        part = np.minimum(part, place)
+    if fades_out:
+        part = np.minimum(part, place[::-1])
     return np.asarray(np.round(255 * part * part * (3 - 2 * part)), np.uint8)

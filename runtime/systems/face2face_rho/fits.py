@@ -4,22 +4,22 @@ A folder of fits holds `landmark.txt` and `headpose.txt`, or `landmark/<n>.txt` 
 Fits of source and driving must come from one fitter, those of the driving in the source's shape.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import ReenactError
 from ...media.frame import Frame
 from ...media.images import read_image
+from ...media.limits import DEFAULT_LIMITS, Limits
 from ...media.writer import open_writer
-from ...stream import Stage, StreamStats, run_stream
+from ...rate import rate_of
+from ...running import Progress, check_not_an_input, run_to_file
+from ...stream import Stage, StreamStats
 from ..protocol import SystemSettings
-from .animator import FaceToFaceRho
+from .animator import FaceToFaceRho, resized
 from .landmarks import read_head_pose, read_landmarks
 
 __all__ = ["Fit", "read_fits", "reenact_fits"]
@@ -69,53 +69,54 @@ def reenact_fits(
     fps: float = 25.0,
     codec: str | None = None,
     crf: int | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
 ) -> StreamStats:
     """Write the source photo as each of the driving's fits moves it, a picture of the bundle's size each.
 
-    The photo is a square around the head and is resized as a whole. Raises ReenactError for fits, MediaError for the
-    photo and the output, BundleError and BackendError for the networks.
+    The photo is a square around the head. Where it is not of the bundle's size it is resized by area, the published
+    script's filter differs from that by half a level on average. Raises ReenactError for fits, MediaError for the photo
+    and the output, BundleError and BackendError for the networks.
     """
     fits, still = read_fits(driving_fit), read_fits(source_fit)
     if len(still) != 1:
         raise ReenactError(f"{source_fit}: holds {len(still)} fits; the source has one")
-    image = read_image(source)
+    image = read_image(source, limits=limits)
     if image.shape[0] != image.shape[1]:
         raise ReenactError(
             f"{source}: {image.shape[1]}x{image.shape[0]} pixels; fits are of a square picture around the head"
         )
-    rate = Fraction(fps).limit_denominator(1000)
+    check_not_an_input(output, source)
+    rate = rate_of(fps)
     system = FaceToFaceRho(settings)
     try:
-        smaller = system.size < image.shape[0]
-        square = cv2.resize(
-            image, (system.size, system.size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        )
-        features = system.encode(np.asarray(square, np.uint8), still[0].keypoints, still[0].head_pose)
-
-        def numbered() -> Iterator[tuple[int, Fit]]:
-            yield from enumerate(fits)
+        features = system.encode(resized(image, system.size), still[0].keypoints, still[0].head_pose)
 
         def animate(item: tuple[int, Fit]) -> Frame:
             index, fit = item
             return Frame(system.decode(features, fit.keypoints, fit.head_pose), index, 1 / rate)
 
-        sink = open_writer(output, width=system.size, height=system.size, fps=rate, codec=codec, crf=crf)
-        told = None if progress is None else lambda written: progress(written, len(fits))
-        stats = run_stream(
-            numbered(), [Stage("animate", animate)], sink, names=("read", "encode"), progress=told
+        return run_to_file(
+            enumerate(fits),
+            [Stage("animate", animate)],
+            open_writer(output, width=system.size, height=system.size, fps=rate, codec=codec, crf=crf),
+            lambda stats: replace(stats, output=str(output)),
+            progress,
+            len(fits),
+            first_stage="read",
         )
-        return replace(stats, output=str(output))
     finally:
         system.close()
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
-    """Number to file; other names are left alone."""
+    """Number to file; other names are left alone. ReenactError where two files have one number."""
     if not folder.is_dir():
         return {}
-    return {
-        int(path.stem): path
-        for path in folder.iterdir()
-        if path.suffix == ".txt" and path.stem.isascii() and path.stem.isdecimal()
-    }
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".txt" and path.stem.isascii() and path.stem.isdecimal():
+            other = found.setdefault(int(path.stem), path)
+            if other is not path:
+                raise ReenactError(f"{path}: has the number of {other.name}; keep one of the two")
+    return found

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ...tracking.canonical import LEFT_EYE, RIGHT_EYE
 from ...tracking.face import Face, HeadPose, Motion
+from ...tracking.lids import LidPairs, close_lips
 from ...tracking.relative import proportions
-from ..meshwarp.lids import LidPairs, close_lips
 from .fitting import SHIFT_SCALE, PoseTransform
 from .landmarks import NOSE_TIP
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...tracking.canonical import LEFT_EYE, OVAL, RIGHT_EYE, load
 from ...tracking.face import Face, HeadPose, Motion, euler_angles, rotation_matrix
+from ...tracking.lids import LidPairs, close_lips
 from ...tracking.relative import proportions
-from .lids import LidPairs, close_lips
 
 __all__ = ["Borders", "HeadMesh", "Moved"]
 

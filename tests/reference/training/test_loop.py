@@ -239,16 +239,42 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(make, tmp_path):
     assert (tmp_path / "out" / LATEST_STATE).read_bytes() == old
 
 
+def test_a_loss_that_is_not_finite_before_anything_was_saved_sends_nobody_to_resume(make, tmp_path):
+    trainer, job = make()
+    with torch.no_grad():
+        job.task.networks["critic"].bias.fill_(float("nan"))
+    with pytest.raises(
+        ReenactError, match=r"at step 1 .*begin anew, as no state was saved in .*out"
+    ) as caught:
+        trainer.run(NoBoard())
+    assert "--resume" not in str(caught.value)
+
+
 def test_numbers_and_pictures_come_when_they_are_due(make):
     said: list[str] = []
     seen = Seen()
     trainer, _ = make(said=said, log_every=5, pictures_every=4)
     trainer.run(seen)
-    assert list(seen.numbers) == [5, 10, 12]
+    assert list(seen.numbers) == [4, 5, 8, 10, 12]  # an epoch has 4
     assert set(seen.numbers[5]) == {"loss/far", "loss/judged", "samples_per_second", "learning_rate_factor"}
     assert seen.numbers[5]["samples_per_second"] > 0
     assert seen.pictures == [1, 5, 9]
-    assert said[0].startswith("epoch 1, step 5: far ")
+    assert said[1].startswith("epoch 1, step 5: far ")
+
+
+def test_each_line_of_the_log_is_of_one_epoch(make):
+    said: list[str] = []
+    seen = Seen()
+    done = make(said=said)[0].run(seen)
+    starts = ["epoch 0, step 4: ", "epoch 1, step 8: ", "epoch 2, step 12: "]
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
+    assert [numbers["learning_rate_factor"] for numbers in seen.numbers.values()] == [1, 1, 0.5]
+    assert done.where == "after epoch 2"
+
+
+@pytest.mark.parametrize(("steps", "where"), [(3, "in epoch 0"), (4, "after epoch 0"), (5, "in epoch 1")])
+def test_the_end_of_a_run_is_placed_among_the_epochs(make, steps, where):
+    assert make(steps=steps)[0].run(NoBoard()).where == where
 
 
 def test_numbered_checkpoints_come_after_so_many_samples(make, tmp_path):

@@ -1,13 +1,21 @@
 """`train` goes from an ini file to checkpoints and says beforehand what is missing."""
 
+import shlex
+import signal
 import sys
+import tempfile
 from importlib import import_module
 
 import pytest
 import torch
+import typer
+from reenact import cli_build
 from reenact.errors import BackendError, ModelError, ReenactError
 from reenact.reference.checkpoints import load_state
-from reenact.reference.training import train
+from reenact.reference.training import Trained, train
+from reenact.reference.training.dataset import FacePairs
+from reenact.reference.training.loop import LATEST_STATE
+from typer.testing import CliRunner
 
 
 def unheard(line):
@@ -50,17 +58,127 @@ def config(official_ini, dataset, small, tmp_path):
     return path
 
 
+@pytest.fixture
+def command_line():
+    """Runs `reenact train` with these words."""
+    pytest.importorskip("onnxscript", reason="the command needs onnxscript, which is not installed")
+    app = typer.Typer()
+    app.command()(cli_build.train)
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
 def test_a_training_is_logged_stopped_and_resumed_to_its_end(config, vgg_file, tmp_path):
     said: list[str] = []
     done = train("face2face_rho", config, vgg=vgg_file, steps=1, say=said.append)
     folder = tmp_path / "voxceleb"
     assert (done.step, done.epoch, done.folder) == (1, 0, folder)
-    assert f"reenact train face2face_rho --config {config} --resume" in said[-1]
+    command = f"reenact train face2face_rho --config {config} --vgg {vgg_file} --resume"
+    assert said[-1] == f"done at step 1, in epoch 0; saved in {folder}; go on with: {command}"
     assert any(path.name.startswith("events.out") for path in (folder / "tensorboard").iterdir())
     done = train("face2face_rho", config, vgg=vgg_file, resume=True, tensorboard=False, say=said.append)
     assert (done.step, done.epoch) == (2, 1)
-    assert "--resume" not in said[-1]
+    assert said[-1] == f"done at step 2, after epoch 0; saved in {folder}"
     assert load_state(folder / "0_rendering_net.pth")
+
+
+def test_the_printed_command_goes_on_as_it_is_when_pasted(config, vgg_file, command_line):
+    spaced = config.rename(config.with_name("train it.ini"))
+    said: list[str] = []
+    train(
+        "face2face_rho",
+        spaced,
+        vgg=vgg_file,
+        steps=1,
+        device="cpu",
+        precision="amp",
+        tensorboard=False,
+        say=said.append,
+    )
+    words = shlex.split(said[-1].partition("go on with: ")[2])
+    paths = ["--config", str(spaced), "--vgg", str(vgg_file)]
+    options = ["--device", "cpu", "--precision", "amp", "--no-tensorboard", "--resume"]
+    assert words == ["reenact", "train", "face2face_rho", *paths, *options]
+    done = command_line(*words[2:])
+    assert done.exit_code == 0, done.output
+    assert "step 2, after epoch 0" in done.stdout
+
+
+def test_a_run_without_a_step_has_no_line_of_losses(command_line, monkeypatch, tmp_path):
+    def ended(terms):
+        return Trained(tmp_path, 1, 2, terms, interrupted=False, within_epoch=False, saved=True)
+
+    for terms, line in (({}, ""), ({"warp": 2.5}, f"{tmp_path}: step 2, after epoch 0; warp 2.5\n")):
+        how = ended(terms)
+        monkeypatch.setattr("reenact.reference.training.train", lambda *given, how=how, **options: how)
+        done = command_line("face2face_rho", "--config", "any.ini")
+        assert (done.exit_code, done.stdout) == (0, line)
+
+
+@pytest.mark.parametrize("tensorboard", [True, False])
+def test_a_folder_that_cannot_be_written_is_said_before_samples_are_checked(
+    config, vgg_file, tmp_path, monkeypatch, tensorboard
+):
+    monkeypatch.setattr(FacePairs, "check", lambda samples: pytest.fail("samples were checked"))
+    (tmp_path / "voxceleb").write_text("a file in the way")
+    with pytest.raises(ReenactError, match=r"voxceleb: cannot be written .*choose another checkpoints_dir"):
+        train("face2face_rho", config, vgg=vgg_file, tensorboard=tensorboard, say=unheard)
+
+
+def test_a_folder_that_exists_but_takes_no_files_is_said_first(config, vgg_file, tmp_path, monkeypatch):
+    def refused(*_given, dir=None, **_options):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(FacePairs, "check", lambda samples: pytest.fail("samples were checked"))
+    with pytest.raises(ReenactError, match=r"voxceleb: cannot be written \(Permission denied\)"):
+        train("face2face_rho", config, vgg=vgg_file, tensorboard=False, say=unheard)
+
+
+def test_a_folder_of_tensorboard_that_cannot_be_written_is_said_alike(config, vgg_file, tmp_path):
+    (tmp_path / "voxceleb").mkdir()
+    (tmp_path / "voxceleb/tensorboard").write_text("a file in the way")
+    with pytest.raises(
+        ReenactError, match=r"tensorboard: cannot be written .*choose another checkpoints_dir"
+    ):
+        train("face2face_rho", config, vgg=vgg_file, say=unheard)
+
+
+def test_the_probe_of_the_folder_leaves_nothing(config, vgg_file, dataset, tmp_path):
+    next(dataset.glob("*/headpose/12.txt")).unlink()
+    with pytest.raises(ReenactError, match="training files are wrong"):
+        train("face2face_rho", config, vgg=vgg_file, tensorboard=False, say=unheard)
+    assert list((tmp_path / "voxceleb").iterdir()) == []
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_second_ctrl_c_says_what_is_there(config, vgg_file, tmp_path, monkeypatch, command_line, earlier):
+    folder = tmp_path / "voxceleb"
+    if earlier:
+        config.write_text(config.read_text().replace("num_repeats = 2", "num_repeats = 3"))
+        train("face2face_rho", config, vgg=vgg_file, tensorboard=False, steps=1, say=unheard)
+    drawn = FacePairs.__getitem__
+    count = 0
+
+    def interrupting(samples: FacePairs, draw):
+        nonlocal count
+        count += 1
+        if count == 3:  # in the second step of two samples
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return drawn(samples, draw)
+
+    monkeypatch.setattr(FacePairs, "__getitem__", interrupting)
+    words = ["face2face_rho", "--config", str(config), "--vgg", str(vgg_file), "--no-tensorboard"]
+    done = command_line(*words, *(["--resume"] if earlier else []))
+    assert done.exit_code == 130
+    assert "nothing was written" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    if earlier:
+        go_on = shlex.join(["reenact", "train", *words, "--resume"])
+        assert last == f"stopped at once; {folder} holds the state that was saved before; go on with: {go_on}"
+    else:
+        assert last == f"stopped at once; no state was saved in {folder} yet, so there is nothing to resume"
+    assert (folder / LATEST_STATE).exists() == earlier
 
 
 def test_an_earlier_training_is_not_overwritten(config, vgg_file, tmp_path):

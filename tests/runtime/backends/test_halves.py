@@ -47,7 +47,9 @@ def inputs():
 
 
 def test_the_first_half_gives_the_positions_and_the_second_takes_them():
-    first, second = cut_before_sampling(sampler())
+    halves = cut_before_sampling(sampler())
+    assert halves is not None
+    first, second = halves
     assert (list(first.inputs), list(first.outputs)) == (["field"], ["grid"])
     assert (list(second.inputs), list(second.outputs)) == (["map", "grid"], ["result"])
     kinds = [node.op_type for node in onnx.load_from_string(second.content).graph.node]
@@ -61,6 +63,7 @@ def test_a_graph_that_samples_where_it_is_told_is_left_whole():
 def test_both_halves_make_what_the_whole_makes(inputs):
     graph = sampler()
     halves = cut_before_sampling(graph)
+    assert halves is not None
     chain = Chain(halves, *(OpenVinoSession(half, "fp32", 1) for half in halves))
     whole = OpenVinoSession(graph, "fp32", 1)
     np.testing.assert_array_equal(chain.run(inputs)["result"], whole.run(inputs)["result"])

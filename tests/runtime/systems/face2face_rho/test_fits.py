@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from reenact.errors import ReenactError
+from reenact.errors import LimitError, ReenactError
 from reenact.runtime.media.images import read_image, write_image
+from reenact.runtime.media.limits import Limits
 from reenact.runtime.systems.face2face_rho import fits as module
 from reenact.runtime.systems.face2face_rho.fits import read_fits, reenact_fits
 from reenact.runtime.systems.face2face_rho.landmarks import write_head_pose, write_landmarks
@@ -95,3 +96,25 @@ def test_a_photo_that_is_not_square_is_refused_and_nothing_is_written(tmp_path, 
     with pytest.raises(ReenactError, match="40x32 pixels"):
         reenact_fits(photo, still, still, tmp_path / "out", SystemSettings())
     assert not (tmp_path / "out").exists()
+
+
+def test_two_files_of_one_number_are_refused(tmp_path):
+    write_fit(tmp_path, "1", 0.1)
+    write_fit(tmp_path, "01", 0.2)
+    with pytest.raises(ReenactError, match="has the number of"):
+        read_fits(tmp_path)
+
+
+def test_the_result_never_replaces_its_source(tmp_path, source):
+    photo, still = source
+    before = photo.read_bytes()
+    photo.rename(tmp_path / "photo.gif")
+    with pytest.raises(ReenactError, match="replace its own input"):
+        reenact_fits(tmp_path / "photo.gif", still, still, tmp_path / "photo.gif", SystemSettings())
+    assert (tmp_path / "photo.gif").read_bytes() == before
+
+
+def test_a_source_beyond_the_limits_is_refused(tmp_path, source):
+    photo, still = source
+    with pytest.raises(LimitError):
+        reenact_fits(photo, still, still, tmp_path / "out", SystemSettings(), limits=Limits(max_pixels=100))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ...tracking.canonical import load
+from .canonical import load
 
 __all__ = ["LidPairs", "close_lips"]
 
