@@ -179,6 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         driving = options.driving
+        machine += f"; driving: {driving.name if driving else 'the animated portrait'}"
         if driving is None:
             driving = folder / "own.mp4"
             with Reenactor(assets.portrait("eileen_collins")) as reenactor:
