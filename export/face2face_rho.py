@@ -118,11 +118,12 @@ def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tup
 
 
 def _require_close(
-    graph: str, differences: list[Difference], rounding: Mapping[str, float], sizes: Mapping[str, float]
+    graph: str, differences: list[Difference], rounding: Mapping[str, float], largest: Mapping[str, float]
 ) -> None:
+    """`rounding` of the reference in float32 and the `largest` value, by output."""
     for difference in differences:
         own = rounding[difference.output] * (2 / 255 if difference.output == "image" else 1)
-        if difference.largest > _MOST_DIFFERENCE * max(1.0, sizes[difference.output]) + 2 * own:
+        if difference.largest > _MOST_DIFFERENCE * max(1.0, largest[difference.output]) + 2 * own:
             raise ReenactError(
                 f"graph {graph}: {difference.output} is {difference.largest:.1e} from the reference, whose own "
                 f"rounding is {own:.1e}; nothing was written. This is a fault of the export"
