@@ -1,154 +1,313 @@
-"""Image warps: dense flow from a moving triangle mesh, and resampling by such a flow.
+"""Bilinear sampling of feature maps on a GPU: one map, or a pyramid of maps under one field in one launch.
 
-A flow here is absolute: `flow[y, x]` is the (x, y) place in the source picture, in pixels with pixel centres at whole
-numbers, from which output pixel (x, y) is taken. Each fast function has a plain NumPy twin, `*_reference`, that is
-the oracle of its tests.
+The kernels are in `csrc/warp.cu`; `warp_reference` is their plain NumPy twin. Results are written where the caller
+says, so a warped map can go straight into its part of a concatenation. Features are float32 or float16, fields always
+float32: a place near 1 has steps of an eighth of a pixel in float16 when a map is 512 wide.
 """
 
-import math
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["identity_flow", "mesh_flow", "mesh_flow_reference", "resample", "resample_reference"]
+from .arrays import View
+from .launch import Kernel, Launcher, blocks_for, views
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
-Image = NDArray[np.uint8]
+__all__ = [
+    "CHANNELS_A_THREAD",
+    "MOST_MAPS",
+    "Field",
+    "Layout",
+    "Padding",
+    "Target",
+    "warp",
+    "warp_pyramid",
+    "warp_reference",
+]
+
+Layout = Literal["NCHW", "NHWC"]
+Padding = Literal["zeros", "border", "reflection"]
+Resize = Literal["nearest", "bilinear"]
+
+MOST_MAPS = 8  # in one launch
+_PADDINGS = {"zeros": 0, "border": 1, "reflection": 2}
+CHANNELS_A_THREAD = 32  # of planes: enough to pay for the place's arithmetic, few enough to fill a GPU
 
 
-def identity_flow(height: int, width: int) -> Floats:
-    """(height, width, 2) float32: every pixel taken from its own place."""
-    flow = np.empty((height, width, 2), np.float32)
-    flow[..., 0] = np.arange(width, dtype=np.float32)
-    flow[..., 1] = np.arange(height, dtype=np.float32)[:, None]
-    return flow
+@dataclass(frozen=True)
+class Field:
+    """Where to sample, for every pixel of a result.
 
-
-def mesh_flow(targets: Floats, sources: Floats, triangles: Ints, flow: Floats) -> Floats:
-    """Draw triangles into a flow: inside each, the flow maps its target corners onto its source corners.
-
-    targets    # (N, 2) float32, x and y in the output picture
-    sources    # (N, 2) float32, x and y in the source picture
-    triangles  # (M, 3) int32, painted in this order, so later ones cover earlier ones
-    flow       # (H, W, 2) float32, written in place where a triangle covers a pixel centre, and returned
-
-    Triangles of no area are left out; either winding is drawn. Raises ValueError on shapes or dtypes that differ.
+    places     # (B, h, w, 2), or (B, 2, h, w) if planar, float32, x before y; -1 and 1 are a picture's borders
+    resize     # how places are found for results of another size: as torch's `interpolate` does, half-pixel centres
+    relative   # places are added to the grid that runs from -1 to 1 over the result's pixel centres (GDPW, sheet 2.2)
+    scale      # factors of x and y, applied before that
     """
-    _check(targets, sources, triangles, flow)
-    _paint(targets, sources, triangles, flow)
-    return flow
+
+    places: Any
+    planar: bool = False
+    resize: Resize = "nearest"
+    relative: bool = False
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
-def mesh_flow_reference(targets: Floats, sources: Floats, triangles: Ints, flow: Floats) -> Floats:
-    """Twin of `mesh_flow`: barycentric coordinates over each triangle's bounding box, in float64."""
-    _check(targets, sources, triangles, flow)
-    height, width = flow.shape[:2]
-    for triangle in triangles:
-        corners = targets[triangle].astype(np.float64)
-        edges = np.stack([corners[1] - corners[0], corners[2] - corners[0]], axis=1)
-        if abs(np.linalg.det(edges)) < _NO_AREA:
-            continue
-        low = np.maximum(np.ceil(corners.min(axis=0) - _EDGE).astype(int), 0)
-        high = np.minimum(np.floor(corners.max(axis=0) + _EDGE).astype(int), [width - 1, height - 1])
-        xs, ys = np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1))
-        offsets = np.stack([xs - corners[0, 0], ys - corners[0, 1]], axis=-1)
-        weights = offsets @ np.linalg.inv(edges).T
-        weights = np.concatenate([1 - weights.sum(axis=-1, keepdims=True), weights], axis=-1)
-        inside = (weights >= -1e-9).all(axis=-1)
-        flow[ys[inside], xs[inside]] = weights[inside] @ sources[triangle]
-    return flow
+@dataclass(frozen=True)
+class Target:
+    """A map and where its samples go: channels `offset` and on of `out`.
+
+    features  # (B, C, H, W) or (B, H, W, C), float32 or float16
+    out       # the same layout and dtype, of any height and width, at least offset + C channels
+    """
+
+    features: Any
+    out: Any
+    offset: int = 0
 
 
-def resample(image: Image, flow: Floats) -> Image:
-    """(H, W, 3) uint8 picture taken through a flow, bilinear, mirrored at the source's borders (OpenCV remap)."""
-    return np.asarray(
-        cv2.remap(image, flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.uint8
+class _Map(ctypes.Structure):
+    _fields_ = (
+        ("features", ctypes.c_uint64),
+        ("out", ctypes.c_uint64),
+        *((name, ctypes.c_int32) for name in ("channels", "in_height", "in_width")),
+        *((name, ctypes.c_int32) for name in ("out_height", "out_width", "out_channels", "out_offset")),
+        ("first_block", ctypes.c_int32),
     )
 
 
-def resample_reference(image: Image, flow: Floats) -> Image:
-    """Twin of `resample` in float64."""
-    height, width = image.shape[:2]
-    low = np.floor(flow).astype(int)
-    fraction = (flow - low)[..., None]
-    result = np.zeros((*flow.shape[:2], image.shape[2]))
-    for dy in (0, 1):
-        for dx in (0, 1):
-            weight = (fraction[..., 0, :] if dx else 1 - fraction[..., 0, :]) * (
-                fraction[..., 1, :] if dy else 1 - fraction[..., 1, :]
-            )
-            rows, columns = _mirror(low[..., 1] + dy, height), _mirror(low[..., 0] + dx, width)
-            result += weight * image[rows, columns]
-    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+class _Params(ctypes.Structure):
+    _fields_ = (
+        ("maps", _Map * MOST_MAPS),
+        ("field", ctypes.c_uint64),
+        ("occlusion", ctypes.c_uint64),
+        *((name, ctypes.c_int32) for name in ("number", "batch", "channels_a_thread")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("field_height", "field_width", "field_planar", "field_bilinear")
+        ),
+        *((name, ctypes.c_int32) for name in ("occlusion_height", "occlusion_width", "relative")),
+        ("scale_x", ctypes.c_float),
+        ("scale_y", ctypes.c_float),
+        ("padding", ctypes.c_int32),
+        ("align_corners", ctypes.c_int32),
+    )
 
 
-_NO_AREA = 1e-7  # twice the area in pixels below which a triangle is not drawn
-_EDGE = 1e-4  # pixels by which a pixel centre may lie outside and still count as on the edge
+def warp(
+    launcher: Launcher,
+    features: Any,
+    field: Field,
+    out: Any,
+    *,
+    layout: Layout = "NCHW",
+    padding: Padding = "zeros",
+    align_corners: bool = False,
+    occlusion: Any = None,
+    offset: int = 0,
+) -> None:
+    """`warp_pyramid` of one map."""
+    warp_pyramid(
+        launcher,
+        [Target(features, out, offset)],
+        field,
+        layout=layout,
+        padding=padding,
+        align_corners=align_corners,
+        occlusion=occlusion,
+    )
 
 
-def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Whole numbers reflected into 0 .. length - 1 without repeating the edge."""
-    if length == 1:
-        return np.zeros_like(index)
-    index = np.abs(index) % (2 * length - 2)
-    return np.where(index < length, index, 2 * length - 2 - index)
+def warp_pyramid(
+    launcher: Launcher,
+    targets: Sequence[Target],
+    field: Field,
+    *,
+    layout: Layout = "NCHW",
+    padding: Padding = "zeros",
+    align_corners: bool = False,
+    occlusion: Any = None,
+) -> None:
+    """Sample up to MOST_MAPS maps by one field in one launch, on the launcher's stream.
+
+    `padding` and `align_corners` are those of torch's `grid_sample`. `occlusion`, (B, 1, h', w') or (B, h', w')
+    float32, is enlarged bilinearly and multiplied with what is sampled. Other channels of each `out` stay as they are.
+    Raises ValueError and TypeError for arrays that do not fit each other, naming them.
+    """
+    if not 1 <= len(targets) <= MOST_MAPS:
+        raise ValueError(f"{len(targets)} maps; one launch takes 1 to {MOST_MAPS}")
+    if padding not in _PADDINGS:
+        raise ValueError(f"padding is {padding!r}; expected {', '.join(_PADDINGS)}")
+    arrays = {"field": field.places}
+    for i, target in enumerate(targets):
+        arrays |= {f"features {i}": target.features, f"out {i}": target.out}
+    if occlusion is not None:
+        arrays["occlusion"] = occlusion
+    seen = views(launcher, arrays)
+    batch = seen["features 0"].shape[0] if seen["features 0"].shape else 0
+    params = _Params(
+        padding=_PADDINGS[padding], align_corners=align_corners, number=len(targets), batch=batch
+    )
+    pairs = [(seen[f"features {i}"], seen[f"out {i}"]) for i in range(len(targets))]
+    for i, ((features, out), target) in enumerate(zip(pairs, targets, strict=True)):
+        _set_map(params, i, features, out, target.offset, layout)
+    _set_field(params, field, seen["field"])
+    if occlusion is not None:
+        _set_occlusion(params, seen["occlusion"])
+    blocks, name = _divide(params, pairs, layout)
+    if blocks:
+        launcher.launch(Kernel("warp.cu", name), params, (blocks, batch, 1))
 
 
-def _check(targets: Floats, sources: Floats, triangles: Ints, flow: Floats) -> None:
-    if targets.shape != sources.shape or targets.ndim != 2 or targets.shape[1] != 2:
-        raise ValueError(f"targets and sources must both be (N, 2), not {targets.shape} and {sources.shape}")
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype != np.int32:
-        raise ValueError(f"triangles must be (M, 3) int32, not {triangles.shape} {triangles.dtype}")
-    if flow.ndim != 3 or flow.shape[2] != 2 or flow.dtype != np.float32:
-        raise ValueError(f"flow must be (H, W, 2) float32, not {flow.shape} {flow.dtype}")
-    if len(triangles) and not (triangles.min() >= 0 and triangles.max() < len(targets)):
-        raise ValueError(f"triangles name vertices outside 0..{len(targets) - 1}")
+def warp_reference(
+    features: NDArray[Any],
+    field: Field,
+    height: int,
+    width: int,
+    *,
+    layout: Layout = "NCHW",
+    padding: Padding = "zeros",
+    align_corners: bool = False,
+    occlusion: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
+    """Twin of `warp` in float64: the samples, (B, C, height, width) or (B, height, width, C)."""
+    planes = features if layout == "NCHW" else features.transpose(0, 3, 1, 2)
+    places = np.asarray(field.places, np.float64)
+    places = places if field.planar else places.transpose(0, 3, 1, 2)
+    places = _resized(places, height, width, field.resize) * np.reshape(field.scale, (1, 2, 1, 1))
+    if field.relative:
+        places[:, 0] += _from_minus_one_to_one(width)
+        places[:, 1] += _from_minus_one_to_one(height)[:, None]
+    columns = _taps(places[:, 0], planes.shape[3], padding, align_corners)
+    rows = _taps(places[:, 1], planes.shape[2], padding, align_corners)
+    result = np.zeros((*planes.shape[:2], height, width))
+    items = np.arange(len(planes))[:, None, None]
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            corner = planes[items, :, row, column].astype(np.float64).transpose(0, 3, 1, 2)
+            result += corner * (row_weight * column_weight)[:, None]
+    if occlusion is not None:
+        factors = np.asarray(occlusion, np.float64).reshape(len(planes), 1, *occlusion.shape[-2:])
+        result *= _resized(factors, height, width, "bilinear")
+    return result if layout == "NCHW" else result.transpose(0, 2, 3, 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _paint(targets: Floats, sources: Floats, triangles: Ints, flow: Floats) -> None:
-    height, width = flow.shape[0], flow.shape[1]
-    for t in range(triangles.shape[0]):
-        i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        x0, y0 = float(targets[i, 0]), float(targets[i, 1])
-        x1, y1 = float(targets[j, 0]), float(targets[j, 1])
-        x2, y2 = float(targets[k, 0]), float(targets[k, 1])
-        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if not abs(area) >= _NO_AREA:
-            continue
-        # The source place (u, v) is affine in x and y: its steps.
-        du1, dv1 = sources[j, 0] - sources[i, 0], sources[j, 1] - sources[i, 1]
-        du2, dv2 = sources[k, 0] - sources[i, 0], sources[k, 1] - sources[i, 1]
-        ux = (du1 * (y2 - y0) - du2 * (y1 - y0)) / area
-        uy = (du2 * (x1 - x0) - du1 * (x2 - x0)) / area
-        vx = (dv1 * (y2 - y0) - dv2 * (y1 - y0)) / area
-        vy = (dv2 * (x1 - x0) - dv1 * (x2 - x0)) / area
-        top = max(0, math.ceil(min(y0, y1, y2) - _EDGE))
-        bottom = min(height - 1, math.floor(max(y0, y1, y2) + _EDGE))
-        for y in range(top, bottom + 1):
-            left, right = 1e30, -1e30
-            for edge in range(3):
-                if edge == 0:
-                    ax, ay, bx, by = x0, y0, x1, y1
-                elif edge == 1:
-                    ax, ay, bx, by = x1, y1, x2, y2
-                else:
-                    ax, ay, bx, by = x2, y2, x0, y0
-                if min(ay, by) - _EDGE <= y <= max(ay, by) + _EDGE:
-                    if abs(by - ay) <= _EDGE:
-                        left, right = min(left, ax, bx), max(right, ax, bx)
-                    else:
-                        cut = ax + (bx - ax) * min(1.0, max(0.0, (y - ay) / (by - ay)))
-                        left, right = min(left, cut), max(right, cut)
-            first = max(0, math.ceil(max(left, -1e6) - _EDGE))
-            last = min(width - 1, math.floor(min(right, 1e6) + _EDGE))
-            # From the row's first pixel on in float32: short steps, so nothing is lost, and twice as fast.
-            u = np.float32(sources[i, 0] + ux * (first - x0) + uy * (y - y0))
-            v = np.float32(sources[i, 1] + vx * (first - x0) + vy * (y - y0))
-            step_u, step_v = np.float32(ux), np.float32(vx)
-            for x in range(last + 1 - first):
-                flow[y, first + x, 0] = u + step_u * np.float32(x)
-                flow[y, first + x, 1] = v + step_v * np.float32(x)
+def _set_field(params: _Params, field: Field, places: View) -> None:
+    expected = "(B, 2, h, w)" if field.planar else "(B, h, w, 2)"
+    fits = len(places.shape) == 4 and places.shape[1 if field.planar else 3] == 2 and 0 not in places.shape
+    if not fits or places.dtype != "float32" or places.shape[0] != params.batch:
+        raise ValueError(
+            f"field: {places.shape} {places.dtype}; expected {expected} float32 with B = {params.batch}"
+        )
+    if field.resize not in ("nearest", "bilinear"):
+        raise ValueError(f"field: resize is {field.resize!r}; expected nearest or bilinear")
+    params.field = places.address
+    params.field_height, params.field_width = places.shape[2:] if field.planar else places.shape[1:3]
+    params.field_planar, params.field_bilinear = field.planar, field.resize == "bilinear"
+    params.relative = field.relative
+    params.scale_x, params.scale_y = field.scale
+
+
+def _set_occlusion(params: _Params, occlusion: View) -> None:
+    batch, *rest = occlusion.shape
+    planes = rest[1:] if len(rest) == 3 and rest[0] == 1 else rest
+    if len(planes) != 2 or batch != params.batch or occlusion.dtype != "float32" or 0 in planes:
+        raise ValueError(
+            f"occlusion: {occlusion.shape} {occlusion.dtype}; expected (B, 1, h, w) float32 with B = {params.batch}"
+        )
+    params.occlusion = occlusion.address
+    params.occlusion_height, params.occlusion_width = planes
+
+
+def _set_map(params: _Params, i: int, features: View, out: View, offset: int, layout: Layout) -> None:
+    given = (
+        f"features {i}: {features.shape} {features.dtype}, out {i}: {out.shape} {out.dtype}, offset {offset}"
+    )
+    if layout not in ("NCHW", "NHWC"):
+        raise ValueError(f"layout is {layout!r}; expected NCHW or NHWC")
+    axes = (1, 2, 3) if layout == "NCHW" else (3, 1, 2)
+    if (
+        len(features.shape) != 4
+        or len(out.shape) != 4
+        or features.shape[0] != params.batch
+        or out.shape[0] != params.batch
+    ):
+        raise ValueError(f"{given}; expected four axes, {layout}, and B = {params.batch}")
+    if features.dtype != out.dtype or features.dtype not in ("float32", "float16"):
+        raise ValueError(f"{given}; expected both float32 or both float16")
+    channels, height, width = (features.shape[axis] for axis in axes)
+    if 0 in (height, width) or offset < 0 or offset + channels > out.shape[axes[0]] or not out.writeable:
+        raise ValueError(
+            f"{given}; expected a map that is not empty and an out that has room for its channels"
+        )
+    slot = params.maps[i]
+    slot.features, slot.out, slot.out_offset = features.address, out.address, offset
+    slot.channels, slot.in_height, slot.in_width = channels, height, width
+    slot.out_channels, slot.out_height, slot.out_width = (out.shape[axis] for axis in axes)
+
+
+def _divide(params: _Params, pairs: list[tuple[View, View]], layout: Layout) -> tuple[int, str]:
+    """Give every map its blocks; how many there are in all, and the kernel's name."""
+    maps = params.maps[: len(pairs)]
+    kinds = {features.dtype for features, _ in pairs}
+    if len(kinds) > 1:
+        raise ValueError("maps are of float32 and of float16; one launch takes one of them")
+    short = "f32" if kinds == {"float32"} else "f16"
+    size = 1
+    if layout == "NHWC":
+        size = 4 if short == "f32" else 8
+        counts = [n for m in maps for n in (m.channels, m.out_channels, m.out_offset)]
+        if any(n % size for n in counts) or any(m.features % 16 or m.out % 16 for m in maps):
+            size = 1
+    params.channels_a_thread = CHANNELS_A_THREAD
+    blocks = 0
+    for slot in maps:
+        slot.first_block = blocks
+        a_thread = size if layout == "NHWC" else CHANNELS_A_THREAD
+        blocks += blocks_for(slot.out_height * slot.out_width * -(-slot.channels // a_thread))
+    name = "warp_planar_" if layout == "NCHW" else "warp_interleaved_"
+    return blocks, name + short + (f"x{size}" if size > 1 else "")
+
+
+def _from_minus_one_to_one(length: int) -> NDArray[np.float64]:
+    return np.linspace(-1, 1, length) if length > 1 else np.array([-1.0])
+
+
+def _resized(planes: NDArray[np.float64], height: int, width: int, resize: Resize) -> NDArray[np.float64]:
+    """(B, C, h, w) to (B, C, height, width)."""
+    for axis, length in ((2, height), (3, width)):
+        n = planes.shape[axis]
+        if resize == "nearest":
+            # torch computes this quotient in float32, which shows for sizes that do not divide each other.
+            index = np.floor(np.arange(length, dtype=np.float32) * np.float32(n / length)).astype(int)
+            planes = planes.take(np.minimum(index, n - 1), axis)
+        else:
+            place = np.clip((np.arange(length) + 0.5) * (n / length) - 0.5, 0, n - 1)
+            low = np.floor(place).astype(int)
+            part = (place - low).reshape([-1 if i == axis else 1 for i in range(4)])
+            upper = planes.take(np.minimum(low + 1, n - 1), axis)
+            planes = planes.take(low, axis) * (1 - part) + upper * part
+    return planes.copy()
+
+
+def _taps(
+    places: NDArray[np.float64], length: int, padding: Padding, align_corners: bool
+) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Two neighbours along one axis: their numbers, inside the map, and weights."""
+    pixel = (places + 1) / 2 * (length - 1) if align_corners else ((places + 1) * length - 1) / 2
+    if padding == "reflection":
+        low, span = (0, length - 1) if align_corners else (-0.5, length)
+        away = np.abs(pixel - low)
+        rest = np.mod(away, 2 * span) if span else np.zeros_like(away)
+        pixel = np.where(rest > span, 2 * span - rest, rest) + low
+    if padding != "zeros":
+        pixel = np.where(np.isnan(pixel), 0, np.clip(pixel, 0, length - 1))
+    pixel = np.where(np.isnan(pixel), -2, np.clip(pixel, -2, length + 1))
+    low_index = np.floor(pixel).astype(np.int64)
+    part = pixel - low_index
+    taps = []
+    for index, weight in ((low_index, 1 - part), (low_index + 1, part)):
+        inside = (index >= 0) & (index < length)
+        taps.append((np.where(inside, index, 0), np.where(inside, weight, 0.0)))
+    return taps
