@@ -22,7 +22,7 @@ from ..runtime.systems.face2face_rho.points import Crop, head_pose_of, keypoints
 from ..runtime.tracking.canonical import load as load_canonical
 from ..runtime.tracking.face import HeadPose, rotation_matrix
 from . import checkpoints
-from .checkpoints import Checkpoint
+from .checkpoints import Added, Checkpoint
 from .face2face_rho_graphs import (
     SCALES,
     Fourth,
@@ -34,8 +34,21 @@ from .face2face_rho_graphs import (
 )
 from .onnx import Checked, Difference, compare, export_graph
 
-__all__ = ["add_checkpoint", "export", "read_checkpoint", "samples"]
+__all__ = [
+    "ADD_OPTIONS",
+    "DEFAULT_SIZE",
+    "NEXT",
+    "WHOLE",
+    "add_checkpoint",
+    "export",
+    "read_checkpoint",
+    "samples",
+]
 
+ADD_OPTIONS = frozenset(("suffix", "config"))
+DEFAULT_SIZE = 512  # as released
+NEXT = "reenact run PHOTO VIDEO --system face2face_rho -o out.mp4"
+WHOLE = frozenset({"source"})  # once a photo there is nothing to gain, and every frame would suffer
 SYSTEM = "face2face_rho"
 NETWORKS = ("rendering_net", "motion_net")
 _EXTRAS = {  # files of the published release that users may bring, and what checks them
@@ -59,16 +72,16 @@ def read_checkpoint(
     )
 
 
-def add_checkpoint(folder: Path, *, suffix: str | None = None, config: Path | None = None) -> Path:
+def add_checkpoint(path: Path, *, suffix: str | None = None, config: Path | None = None) -> Added:
     """Check a published folder and keep it: both networks, and the embedding and pose files if they are there."""
-    checkpoint = read_checkpoint(folder, suffix=suffix, config=config)
+    checkpoint = read_checkpoint(path, suffix=suffix, config=config)
     others = {}
     for name, check in _EXTRAS.items():
-        path = folder / name
-        if path.exists():
-            check(path)
-            others[name] = path.read_bytes()
-    return checkpoints.add(checkpoint, others)
+        extra = path / name
+        if extra.exists():
+            check(extra)
+            others[name] = extra.read_bytes()
+    return Added(checkpoints.add(checkpoint, others), f"reenact export {SYSTEM} --size 512")
 
 
 def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tuple[Bundle, list[Checked]]:

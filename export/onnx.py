@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ReenactError
 from ..runtime.engine import load
+from .regions import outline_warps
 
 __all__ = ["OPSET", "Checked", "Difference", "compare", "export_graph"]
 
@@ -40,6 +41,8 @@ class Checked:
 def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
     """The ONNX graph of `module(*inputs.values())`, with these names and the samples' shapes, opset 20.
 
+    Warps that a fused kernel can compute are calls of functions, see `regions`.
+
     Raises ReenactError where the graph would have other inputs or outputs than asked for.
     """
     module.eval()
@@ -62,7 +65,7 @@ def export_graph(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Seque
             f"the graph has inputs {made_inputs} and outputs {made_outputs}; expected {list(inputs)} and "
             f"{list(outputs)}: every input must be used and every output be one tensor"
         )
-    return _without_traces(model)
+    return outline_warps(_without_traces(model))
 
 
 def compare(

@@ -1,13 +1,16 @@
 """A bundle on disk: a folder with `manifest.json` and the graphs of one system; opened only if all agrees."""
 
 import hashlib
+import io
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import BundleError
@@ -32,6 +35,7 @@ _MANIFEST = "manifest.json"
 _MAX_MANIFEST = 1 << 20  # bytes
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Arrays = Mapping[str, NDArray[Any]]
 Constant = float | str | list[float]
 """A number, a word or a row of numbers, for what is done to a picture before it enters a graph."""
 
@@ -132,6 +136,18 @@ class Bundle:
             raise BundleError(f"{self.folder}: no graph is called {graph!r}; the bundle has {known}")
         return load(self.folder / entry.file, backend=backend, precision=precision, threads=threads)
 
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """What `<name>.npz` of the bundle holds, nothing pickled; BundleError where there is none or it is damaged."""
+        file = f"{name}.npz"
+        path = self.folder / file
+        if file not in self.manifest.files:
+            raise BundleError(f"{path}: not in the bundle; export the bundle again")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception as error:  # a damaged archive may raise anything from inside zipfile
+            raise BundleError(f"{path}: no arrays ({error}); export the bundle again") from error
+
 
 def check_place(folder: Path) -> None:
     """BundleError where something lies at `folder` that is no bundle and so must not be replaced by one."""
@@ -148,14 +164,18 @@ def write_bundle(
     preprocessing: Mapping[str, Constant],
     precision: Literal["fp32", "fp16", "bf16"],
     weights: Weights,
+    arrays: Mapping[str, Arrays] | None = None,
 ) -> Bundle:
     """Write a bundle whole or not at all, in place of one that is there, and open it.
 
-    Weights that lie beside a graph are taken into it. Raises BundleError where a graph or a name is at
+    Weights that lie beside a graph are taken into it. `arrays` are constants for what is no graph: arrays by name, each
+    group of them in one file, `<group>.npz`. Raises BundleError where a graph or a name is at
     fault, or `folder` is there and is no bundle.
     """
     check_place(folder)
     checked = {name: read_graph(graph) for name, graph in graphs.items()}
+    contents = {f"{name}.onnx": graph.outlined for name, graph in checked.items()}
+    contents |= {f"{name}.npz": _npz(group) for name, group in (arrays or {}).items()}
     try:
         manifest = Manifest(
             format=FORMAT,
@@ -164,7 +184,7 @@ def write_bundle(
             precision=precision,
             graphs={name: _entry(name, graph) for name, graph in checked.items()},
             preprocessing=dict(preprocessing),
-            files={f"{name}.onnx": sha256(graph.content) for name, graph in checked.items()},
+            files={file: sha256(content) for file, content in contents.items()},
             weights=weights,
         )
     except ValidationError as error:
@@ -174,13 +194,20 @@ def write_bundle(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
             made = Path(workplace) / "new"
             made.mkdir()
-            for name, graph in checked.items():
-                (made / f"{name}.onnx").write_bytes(graph.content)
+            for file, content in contents.items():
+                (made / file).write_bytes(content)
             (made / _MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
             _swap(made, folder, Path(workplace) / "old")
     except OSError as error:
         raise BundleError(f"{folder}: cannot be written ({error}); choose a folder with room") from error
     return Bundle.open(folder)
+
+
+def _npz(arrays: Arrays) -> bytes:
+    """Always the same bytes for the same arrays."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return content.getvalue()
 
 
 def _swap(made: Path, folder: Path, aside: Path) -> None:

@@ -16,7 +16,10 @@ from onnx import TensorProto, helper, inliner
 
 from ..errors import BundleError
 
-__all__ = ["Graph", "TensorSpec", "read_graph"]
+__all__ = ["DOMAIN", "Graph", "TensorSpec", "read_graph"]
+
+DOMAIN = "reenact"
+"""Of local functions that stay functions in `Graph.outlined`: a backend may have a kernel in the place of one."""
 
 _STANDARD = ("", "ai.onnx")
 _MAX_BYTES = (1 << 31) - 1  # protobuf's own limit for one message
@@ -44,6 +47,7 @@ class Graph:
 
     name: str  # for messages: the file, or what stands for it
     content: bytes
+    outlined: bytes  # the same with its local functions, for backends that have kernels for them
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
 
@@ -84,21 +88,24 @@ def _checked(name: str, model: onnx.ModelProto, content: bytes | None, folder: P
     for tensor in _tensors(model):
         external |= _check_tensor(name, tensor, folder)
     _check_functions(name, model)
-    if model.functions:
-        model, content = inliner.inline_local_functions(model), None
-    _check_operators(name, model)
     if external:
         loaded = onnx.ModelProto()
         loaded.CopyFrom(model)
         onnx.load_external_data_for_model(loaded, str(folder))
         model, content = loaded, None
+    outlined = model
+    if model.functions:
+        model, content = inliner.inline_local_functions(model), None
+    _check_operators(name, model)
     if model.ByteSize() > _MAX_BYTES:
         raise BundleError(f"{name}: larger than 2 GiB with its weights, which no backend here can take")
     _check_structure(name, model)
     weights = {tensor.name for tensor in model.graph.initializer}
+    inlined = model.SerializeToString() if content is None else content
     return Graph(
         name=name,
-        content=model.SerializeToString() if content is None else content,
+        content=inlined,
+        outlined=outlined.SerializeToString() if outlined.functions else inlined,
         inputs={v.name: _spec(name, v) for v in model.graph.input if v.name not in weights},
         outputs={v.name: _spec(name, v) for v in model.graph.output},
     )

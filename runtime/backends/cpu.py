@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from ...errors import BackendError, BundleError
 from ..graph import Graph
+from .onnxruntime_errors import failures, reason
 
-__all__ = ["best_precision", "missing", "start"]
+__all__ = ["best_precision", "missing", "providers", "start"]
 
 
 def missing() -> str | None:
@@ -17,11 +18,24 @@ def missing() -> str | None:
     if find_spec("onnxruntime") is None:
         return "the package onnxruntime is not installed"
     try:
-        import onnxruntime
+        found = "CPUExecutionProvider" in _providers()
     except (ImportError, OSError) as error:
         return f"onnxruntime does not start ({error})"
-    found = "CPUExecutionProvider" in onnxruntime.get_available_providers()
     return None if found else "onnxruntime finds no CPU provider"
+
+
+def providers() -> tuple[str, ...]:
+    """What the installed ONNX Runtime was built for, whether or not it can run here; empty where it is absent."""
+    try:
+        return _providers()
+    except (ImportError, OSError):
+        return ()
+
+
+def _providers() -> tuple[str, ...]:
+    import onnxruntime
+
+    return tuple(onnxruntime.get_available_providers())
 
 
 def best_precision() -> str:
@@ -56,37 +70,25 @@ class CpuSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._name = graph.name
         self._outputs = list(graph.outputs)
-        self._failures = _failures()
+        self._failures = failures()
         try:
             self._session = onnxruntime.InferenceSession(
                 graph.content, options, providers=["CPUExecutionProvider"]
             )
         except self._failures as error:
-            raise BundleError(f"{graph.name}: onnxruntime refuses it ({_reason(error)})") from error
+            raise BundleError(f"{graph.name}: onnxruntime refuses it ({reason(error)})") from error
+
+    def hold(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A copy: the caller may go on writing into its own."""
+        return array.copy()
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs by name, in arrays of their own."""
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
         except self._failures as error:
-            raise BackendError(
-                f"{self._name}: onnxruntime failed while running ({_reason(error)})"
-            ) from error
+            raise BackendError(f"{self._name}: onnxruntime failed while running ({reason(error)})") from error
 
     def close(self) -> None:
         """Free the session."""
         self._session = None
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; its own exceptions share no base below Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    return (*own, RuntimeError, ValueError)
-
-
-def _reason(error: Exception) -> str:
-    """The end of the first line; ONNX Runtime puts codes and its own source lines before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][-200:] if lines else type(error).__name__

@@ -52,6 +52,10 @@ class Chain:
         self._inputs = tuple(tuple(half.inputs) for half in halves)
         self._first, self._second = first, second
 
+    def hold(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A copy, which serves both halves: the caller may go on writing into its own."""
+        return array.copy()
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs of the whole, by name."""
         grids = self._first.run({name: inputs[name] for name in self._inputs[0]})

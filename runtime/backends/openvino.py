@@ -110,6 +110,10 @@ class OpenVinoSession:
         if all(size is not None for shape in shapes for size in shape):
             self._for(tuple(tuple(size for size in shape if size is not None) for shape in shapes))
 
+    def hold(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A copy: the caller may go on writing into its own."""
+        return array.copy()
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs by name, in arrays of their own."""
         arrays = [inputs[name] for name in self._inputs]

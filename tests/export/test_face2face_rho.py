@@ -230,7 +230,7 @@ def test_the_releases_other_files_are_checked_and_kept_with_the_checkpoint(
     copied = link(rho_checkpoint, tmp_path / "published")
     transform = {"scale_transform": 4000.0, "tx_transform": 0.25, "ty_transform": -0.25}
     (copied / "pose_transform_config.json").write_text(json.dumps(transform))
-    place = rho.add_checkpoint(copied)
+    place = rho.add_checkpoint(copied).folder
     kept = [
         "checkpoint.json",
         "latest_motion_net.safetensors",
@@ -263,7 +263,7 @@ def link(published, folder):
 
 
 def test_a_system_that_cannot_be_exported_is_told_with_those_that_can():
-    with pytest.raises(ReenactError, match="'meshwarp' cannot be exported; there is face2face_rho"):
+    with pytest.raises(ReenactError, match="'meshwarp' cannot be exported; there is deca, face2face_rho"):
         exporter("meshwarp")
     assert exporter("face2face_rho") is rho
 

@@ -80,5 +80,7 @@ def test_positions_keep_float32_in_half_precision(inputs):
             "whole": OpenVinoSession(graph, "bf16", 1),
         }.items()
     }
+    if off["whole"] == 0:
+        pytest.skip("OpenVINO does not even emulate bfloat16 on this CPU, it computes in float32")
     assert off["halves"] < 0.02
     assert off["whole"] > 0.05
