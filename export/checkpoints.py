@@ -1,5 +1,6 @@
 """A system's published checkpoint: found in a folder, checked, kept for later, read into the reference's networks."""
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,17 +9,25 @@ from typing import Any, Self, TypeVar
 
 import safetensors.torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ModelError, ReenactError
 from ..reference import build, settings_of
 from ..reference.checkpoints import find_checkpoint, load_into
 from ..runtime.files import checkpoint_home, private_folder, sha256
 
-__all__ = ["Checkpoint", "add", "read"]
+__all__ = ["Added", "Checkpoint", "add", "keep", "origin_of", "packed", "read"]
 
 _RECORD = "checkpoint.json"
 Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `reenact models add` has kept."""
+
+    folder: Path
+    next: str | None  # what its user can do now
 
 
 @dataclass(frozen=True)
@@ -93,22 +102,41 @@ def read(
 
 
 def add(checkpoint: Checkpoint, others: Mapping[str, bytes]) -> Path:
-    """Keep a checkpoint that has been read, as safetensors, with the user's other files; whole or not at all.
+    """Keep a checkpoint that has been read, as safetensors, with the user's other files, as by `keep`."""
+    states = {name: network.state_dict() for name, network in checkpoint.networks.items()}
+    return keep(checkpoint.system, {**packed(states, checkpoint.origin, checkpoint.config), **others})
 
-    Returns the folder, whose former content is replaced. Raises ReenactError where it cannot be written.
+
+def origin_of(path: Path) -> str:
+    """A file's name and sha256."""
+    with path.open("rb") as file:
+        return f"{path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()})"
+
+
+def packed(
+    states: Mapping[str, Mapping[str, Tensor]], origin: str, settings: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The files that `read` finds, of networks with these state dicts."""
+    files = {}
+    for name, state in states.items():
+        content = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+        files[f"latest_{name}.safetensors"] = content
+    record = _Record(origin=origin, settings=dict(settings))
+    return {**files, _RECORD: (record.model_dump_json(indent=1) + "\n").encode()}
+
+
+def keep(system: str, files: Mapping[str, bytes]) -> Path:
+    """Write what is kept of a system, in place of what was; whole or not at all, in a folder of the user alone.
+
+    Returns the folder. Raises ReenactError where it cannot be written.
     """
-    folder = checkpoint_home(checkpoint.system)
+    folder = checkpoint_home(system)
     try:
         private_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as workplace:
             made, aside = Path(workplace) / "new", Path(workplace) / "old"
             made.mkdir()
-            for name, network in checkpoint.networks.items():
-                state = {key: value.contiguous() for key, value in network.state_dict().items()}
-                (made / f"latest_{name}.safetensors").write_bytes(safetensors.torch.save(state))
-            record = _Record(origin=checkpoint.origin, settings=dict(checkpoint.config))
-            (made / _RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            for name, content in others.items():
+            for name, content in files.items():
                 (made / name).write_bytes(content)
             if folder.exists():
                 folder.rename(aside)

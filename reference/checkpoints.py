@@ -1,12 +1,15 @@
 """Weights in files: read without executing what is in them, loaded whole or not at all, written in one step.
 
-The published layout is one plain state dict a network, `<suffix>_<network>.pth`; safetensors is read as well.
+The published layout is one plain state dict a network, `<suffix>_<network>.pth`; safetensors is read as well, and
+files that hold the state dicts of several networks.
 """
 
 import io
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from ..runtime.files import replace_file
 
-__all__ = ["find_checkpoint", "load_into", "load_state", "save_state"]
+__all__ = ["find_checkpoint", "load_into", "load_state", "load_states", "require_fit", "save_state"]
 
 _SHOWN = 4  # names in one message
 _AGAIN = "fetch or copy it again"
@@ -28,26 +31,23 @@ def load_state(path: Path) -> dict[str, Tensor]:
     Nothing in the file is executed: what is not plain tensors under names is refused. Raises ModelError that
     names the file where it is missing, damaged, of another kind, or a value is not finite.
     """
-    try:
-        if path.suffix == ".safetensors":
-            loaded = safetensors.torch.load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint"
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: holds more than plain weights, or is damaged; it was not executed. Take a file that is "
-            "a plain state dict"
-        ) from error
-    except Exception as error:  # a damaged file may raise anything from inside the reader
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{path}: damaged, or no checkpoint ({reason}); {_AGAIN}") from error
-    state = _plain(path, loaded)
+    state = _plain(str(path), _loaded(path))
     _require_finite(str(path), state)
     return state
+
+
+def load_states(path: Path, names: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """The state dicts under `names` in a file that holds several and perhaps more, each as by `load_state`."""
+    loaded = _loaded(path)
+    there = [str(name) for name in loaded] if isinstance(loaded, Mapping) else []
+    missing = [name for name in names if name not in there]
+    if not isinstance(loaded, Mapping) or missing:
+        complaint = "; ".join((*_listed("missing", missing), *_listed("there", there)))
+        raise ModelError(f"{path}: expected the weights of {', '.join(names)}: {complaint}")
+    states = {name: _plain(f"{path}: {name}", loaded[name]) for name in names}
+    for name, state in states.items():
+        _require_finite(f"{path}: {name}", state)
+    return states
 
 
 def load_into(network: nn.Module, path: Path) -> None:
@@ -56,7 +56,12 @@ def load_into(network: nn.Module, path: Path) -> None:
     Raises ModelError as `load_state`, and one that lists missing and surplus names and wrong shapes.
     """
     state = load_state(path)
-    expected = network.state_dict()
+    require_fit(path, type(network).__name__, state, network.state_dict())
+    network.load_state_dict(state)
+
+
+def require_fit(path: Path, what: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ModelError, which lists the differences, where `state` has other names, shapes or kinds of numbers."""
     complaints = [
         *_listed("missing", [name for name in expected if name not in state]),
         *_listed("surplus", [name for name in state if name not in expected]),
@@ -79,10 +84,9 @@ def load_into(network: nn.Module, path: Path) -> None:
     ]
     if complaints:
         raise ModelError(
-            f"{path}: does not fit {type(network).__name__}: {'; '.join(complaints)}. Take the file of this "
+            f"{path}: does not fit {what}: {'; '.join(complaints)}. Take the file of this "
             "network, or the settings that it was trained with"
         )
-    network.load_state_dict(state)
 
 
 def find_checkpoint(folder: Path, network: str, suffix: str) -> Path:
@@ -123,7 +127,41 @@ def save_state(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-def _plain(path: Path, loaded: object) -> dict[str, Tensor]:
+def _loaded(path: Path) -> object:
+    """What is in a file, read without executing it."""
+    try:
+        if path.suffix == ".safetensors":
+            loaded = safetensors.torch.load_file(path)
+        else:
+            _require_true_sizes(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about files that it then refuses
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a checkpoint"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: holds more than plain weights, or is damaged; it was not executed. Take a file that is "
+            "a plain state dict"
+        ) from error
+    except Exception as error:  # a damaged file may raise anything from inside the reader
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path}: damaged, or no checkpoint ({reason}); {_AGAIN}") from error
+    return loaded
+
+
+def _require_true_sizes(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it has: torch.save compresses nothing and writes nothing twice."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(max(entry.file_size, entry.compress_size) for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked} bytes, as nothing that torch.save writes does")
+
+
+def _plain(path: str, loaded: object) -> dict[str, Tensor]:
     if not isinstance(loaded, Mapping):
         raise ModelError(
             f"{path}: holds a {type(loaded).__name__}; expected a state dict of names and tensors"

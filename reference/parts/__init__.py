@@ -49,7 +49,10 @@ class Run:
         Without `config` it has those of the golden's settings that it takes. Raises ReenactError where the
         golden lists another state.
         """
-        network = self.filled(name, kind, config)
+        return self.checked(self.filled(name, kind, config))
+
+    def checked(self, network: Network) -> Network:
+        """The network; ReenactError where its state has other names or shapes than the golden lists."""
         _check_state(network, self.golden.state)
         return network
 

@@ -4,28 +4,24 @@
 `headpose/<n>.txt` and `mask/<n>.png` (0 or 255; the face is 255) belong together.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import MediaError, ReenactError
 from ...runtime.systems.face2face_rho.landmarks import draw_landmark_images, read_head_pose, read_landmarks
+from .files import Image, decoded, raise_for, require_signature
 from .order import Draw, generator
 
 __all__ = ["FacePairs", "Video", "read_videos"]
 
-Image = NDArray[np.uint8]
-
 _ENDINGS = {"img": ".jpg", "landmark": ".txt", "headpose": ".txt", "mask": ".png"}
-_SIGNATURES = {"img": b"\xff\xd8\xff", "mask": b"\x89PNG\r\n\x1a\n"}
-_SHOWN = 5  # complaints in one message
+_ELSE = "take their videos out of list.txt"
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class FacePairs:
         videos = [video for person in self._persons for video in self._by_person[person]]
         wrong = [complaint for video in videos for complaint in _complaints(video)]
         if wrong:
-            _raise_for(videos[0].folder.parent, wrong)
+            raise_for(videos[0].folder.parent, wrong, _ELSE)
 
     def __len__(self) -> int:
         """Samples of an epoch."""
@@ -139,7 +135,7 @@ def read_videos(root: Path) -> list[Video]:
         else:
             wrong.append(found)
     if wrong:
-        _raise_for(file, wrong)
+        raise_for(file, wrong, _ELSE)
     return videos
 
 
@@ -167,8 +163,8 @@ def _video(root: Path, name: str) -> Video | str:
 def _complaints(video: Video) -> Iterator[str]:
     for place, frame in enumerate(video.frames):
         try:
-            for kind, signature in _SIGNATURES.items():
-                _check_signature(video.file(kind, frame), signature)
+            for kind in ("img", "mask"):
+                require_signature(video.file(kind, frame))
             read_landmarks(video.file("landmark", frame))
             read_head_pose(video.file("headpose", frame))
             if place == 0:
@@ -177,25 +173,15 @@ def _complaints(video: Video) -> Iterator[str]:
             yield str(error)
 
 
-def _check_signature(path: Path, signature: bytes) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(signature))
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read ({error.strerror})") from error
-    if head != signature:
-        raise MediaError(f"{path}: is no {path.suffix[1:]} picture")
-
-
 def _picture(video: Video, frame: str) -> Image:
     """(H, W, 3) uint8 BGR."""
-    return _decoded(video.file("img", frame), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return decoded(video.file("img", frame), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _mask(video: Video, frame: str, size: tuple[int, ...]) -> Image:
     """(H, W) uint8; MediaError where that is not its picture's `size`."""
     path = video.file("mask", frame)
-    mask = _decoded(path, cv2.IMREAD_UNCHANGED)
+    mask = decoded(path, cv2.IMREAD_UNCHANGED)
     if mask.dtype != np.uint8 or mask.shape != size:
         raise MediaError(
             f"{path}: is {mask.dtype} of {mask.shape}; expected one channel of 8 bits and {size} as its picture"
@@ -203,26 +189,7 @@ def _mask(video: Video, frame: str, size: tuple[int, ...]) -> Image:
     return mask
 
 
-def _decoded(path: Path, how: int) -> Image:
-    try:
-        content = np.fromfile(path, np.uint8)
-        picture = cv2.imdecode(content, how) if content.size else None
-    except (OSError, cv2.error) as error:
-        raise MediaError(f"{path}: cannot be read ({error})") from error
-    if picture is None:
-        raise MediaError(f"{path}: cannot be decoded; it is damaged or no picture")
-    return np.asarray(picture)
-
-
 def _normalised(picture: Image) -> Tensor:
     """(H, W, 3) uint8 to (3, H, W) in [-1, 1]."""
     planes = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
     return torch.from_numpy(2 * planes / np.float32(255) - 1)
-
-
-def _raise_for(where: Path, complaints: Sequence[str]) -> NoReturn:
-    more = f"; and {len(complaints) - _SHOWN} more" if len(complaints) > _SHOWN else ""
-    raise ReenactError(
-        f"{where}: {len(complaints)} of the training files are wrong: {'; '.join(complaints[:_SHOWN])}{more}. "
-        "Mend them, or take their videos out of list.txt"
-    )

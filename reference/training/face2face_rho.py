@@ -11,7 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from ...errors import ModelError, ReenactError
 from .. import build, settings_of
-from ..checkpoints import find_checkpoint, load_into
+from ..checkpoints import find_checkpoint, load_into, save_state
 from ..face2face_rho import MotionNet, MultiScaleDiscriminator, RenderingNet
 from .dataset import FacePairs, read_videos
 from .losses import (
@@ -99,6 +99,11 @@ class Face2FaceRho:
         columns = [batch["source"], batch["driving"], made["fake"]]
         rows = torch.cat([column[:_SHOWN].float().cpu() for column in columns], 3)
         return torch.cat(list((rows.clamp(-1, 1) + 1) / 2), 1)
+
+    def write(self, folder: Path, suffix: str) -> None:
+        """`<suffix>_<network>.pth` of each network."""
+        for name, network in self.networks.items():
+            save_state(network, folder / f"{suffix}_{name}.pth")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ReenactError
-from ..checkpoints import save_state
 from .board import Board, NoBoard
 from .distributed import Place, any_of, mean_of, shared
 from .order import batches
@@ -49,13 +48,14 @@ class Options:
 class Trained:
     """How a run ended."""
 
-    folder: Path  # holds `latest_<network>.pth` and what is needed to resume
+    folder: Path  # holds the latest checkpoint and what is needed to resume
     epoch: int  # the one that goes on or, behind the last, their number
     step: int  # since the beginning, over all runs
     terms: Mapping[str, float]  # of the last step; empty where there was none
     interrupted: bool  # by Ctrl-C or SIGTERM
     within_epoch: bool  # whether that epoch has begun
     saved: bool  # whether the state in the folder is of this step
+    complete: bool  # whether the last epoch or step of the settings is over
 
     @property
     def where(self) -> str:
@@ -84,8 +84,8 @@ class Trainer:
         task = job.task
         for network in (*task.networks.values(), *task.frozen):
             network.to(here.device)
-        for network in task.networks.values():
-            network.train()
+        for name, network in task.networks.items():
+            network.train(name in task.optimizers)
         self._modules = [shared(phase.module, here) for phase in task.phases]
         self._half = {"cuda": torch.float16, "cpu": torch.bfloat16}[here.device.type]
         self._amp = options.precision == "amp"
@@ -119,17 +119,22 @@ class Trainer:
             interrupted=interrupted,
             within_epoch=progress.epoch_samples > 0,
             saved=self._saved_step == progress.step,
+            complete=progress.epoch >= self._job.epochs.stop
+            or (self._job.steps is not None and progress.step >= self._job.steps),
         )
 
     def run(self, board: Board) -> Trained:
-        """Train to the last epoch, or for as many steps as the options allow, or until Ctrl-C; then save.
+        """Train to the last epoch, or for as many steps as job and options allow, or until Ctrl-C; then save.
 
         Raises ReenactError that names the term where a loss is not finite, and KeyboardInterrupt at a second
         Ctrl-C; what was saved before stays.
         """
         progress, begin = self.progress, self.progress.step
         self._board, self._since = board, _Since()
-        last = math.inf if self._options.steps is None else begin + self._options.steps
+        last = min(
+            math.inf if self._job.steps is None else self._job.steps,
+            math.inf if self._options.steps is None else begin + self._options.steps,
+        )
         with _stop_requests() as stop_requested:
             stopped = False
             while not stopped and progress.epoch < self._job.epochs.stop and progress.step < last:
@@ -286,7 +291,7 @@ class Trainer:
         self._save("latest")
 
     def _save(self, suffix: str) -> None:
-        """`<suffix>_<network>.pth` of each network; beside `latest` all that is needed to resume."""
+        """A checkpoint in the published layout; beside `latest` all that is needed to resume."""
         if self._here.speaks:
             self._write(suffix)
         if suffix == "latest":
@@ -300,8 +305,7 @@ class Trainer:
             raise ReenactError(
                 f"{folder}: cannot be made ({error.strerror}); choose another folder"
             ) from error
-        for name, network in self._state.networks.items():
-            save_state(network, folder / f"{suffix}_{name}.pth")
+        self._job.task.write(folder, suffix)
         if suffix == "latest":
             write_snapshot(self._state, folder / LATEST_STATE)
 

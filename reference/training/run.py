@@ -15,7 +15,7 @@ from .task import Job
 
 __all__ = ["SYSTEMS", "run_job", "train"]
 
-SYSTEMS = ("face2face_rho",)  # each a module of this folder with a function `prepare`
+SYSTEMS = ("face2face_rho", "deca")  # each a module of this folder with a function `prepare`
 
 
 class Prepare(Protocol):
@@ -37,12 +37,12 @@ def train(
     vgg: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Trained:
-    """Train a system as its official settings file says, and write checkpoints in the published layout.
+    """Train a system as its settings file says, and write checkpoints in the published layout.
 
     system       one of SYSTEMS
     config       the settings file; paths in it are relative to the working folder
     resume       go on from the folder's latest state, else begin anew; that needs a folder without one
-    device       "cpu" or "cuda"; None takes what the settings' gpu_ids say
+    device       "cpu" or "cuda"; None takes what the settings say
     precision    "fp32", or "amp" for mixed precision
     steps        at most so many steps in this run
     tensorboard  write a log to `tensorboard` in the folder of the checkpoints
@@ -77,7 +77,7 @@ def train(
     go_on = f"go on with: {command} --resume"
     if done.saved:
         how = "stopped by request" if done.interrupted else "done"
-        more = f"; {go_on}" if done.epoch < job.epochs.stop else ""
+        more = f"; {go_on}" if not done.complete else ""
         say(f"{how} at step {done.step}, {done.where}; saved in {done.folder}{more}")
     elif (done.folder / LATEST_STATE).exists():
         say(f"stopped at once; {done.folder} holds the state that was saved before; {go_on}")

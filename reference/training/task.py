@@ -40,11 +40,11 @@ class Task(Protocol):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """All that is trained, by the names that their checkpoints have."""
+        """All that checkpoints hold, by the names that they have there."""
 
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
-        """One for each network, made with the full learning rate."""
+        """One for each network that is trained, made with the full learning rate; the others stay as they are."""
 
     @property
     def frozen(self) -> Sequence[nn.Module]:
@@ -56,6 +56,13 @@ class Task(Protocol):
 
     def pictures(self, batch: Batch, made: Mapping[str, Tensor]) -> Tensor:
         """(3, H, W) in [0, 1], RGB: what a person wants to see of a step."""
+
+    def write(self, folder: Path, suffix: str) -> None:
+        """Write the networks into a folder in the published layout, each file whole or not at all.
+
+        `suffix` is the number of an epoch that is over, iter_<samples>, or "latest". Raises ModelError where a value
+        is not finite or a file cannot be written.
+        """
 
 
 class Samples(Protocol):
@@ -85,3 +92,4 @@ class Job:
     folder: Path  # of the checkpoints
     device: str  # "cpu" or "cuda", where the caller does not say
     seed: int = 0
+    steps: int | None = None  # at most so many since the beginning, over all runs

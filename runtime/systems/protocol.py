@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from ...errors import BundleError
 from ..bundle import Bundle
@@ -11,7 +11,10 @@ from ..files import bundle_home
 from ..media.frame import Image
 from ..tracking.face import Face, Motion
 
-__all__ = ["Animator", "Observation", "Portrait", "SystemSettings"]
+__all__ = ["Animator", "MotionSource", "Observation", "Portrait", "SystemSettings"]
+
+MotionSource = Literal["auto", "tracker", "deca"]
+"""Who sees the driving's expression: auto is DECA where its bundle is there and the system can use it."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class SystemSettings:
     bundle: Path | None = None  # None: the one in `bundle_home`
     backend: str = "auto"
     precision: Precision = "auto"
+    motion_source: MotionSource = "auto"
 
     def open_bundle(self, system: str) -> Bundle:
         """The bundle of `system`; BundleError where there is none, it is damaged or of another system."""

@@ -33,6 +33,10 @@ def _meshwarp(settings: SystemSettings) -> Animator[Any]:
             f"meshwarp has no networks and takes no bundle; leave out --bundle, or choose another --system: "
             f"{', '.join(name for name in names() if name != 'meshwarp')}"
         )
+    if settings.motion_source == "deca":
+        raise ReenactError(
+            "meshwarp is driven by the tracker alone; leave out --motion-source, or use another --system"
+        )
     return MeshWarp()
 
 

@@ -3,6 +3,7 @@
 Ablavatski et al., "Real-time Pupil Tracking from Monocular Video for Digital Puppetry", 2020.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,12 @@ class EyeNetwork:
         """Look at both eyes the next time: the face is another one."""
         self._shapes: list[Floats | None] = [None, None]
         self._turn = 0
+
+    def sibling(self) -> "EyeNetwork":
+        """The same network for another face; only one of the two is to be closed."""
+        other = copy(self)
+        other.forget()
+        return other
 
     def refine(self, image: Image, landmarks: Floats, angle: float) -> None:
         """Set lid contours and irises of (478, 3) landmarks in place; `angle` (radians) is the face's roll."""

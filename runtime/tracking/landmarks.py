@@ -3,6 +3,8 @@
 Face Mesh: Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019.
 """
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,12 @@ class LandmarkNetwork:
     def forget(self) -> None:
         """The next region shows another face than the last one."""
         self._eyes.forget()
+
+    def sibling(self) -> "LandmarkNetwork":
+        """The same networks for another face; only one of the two is to be closed."""
+        other = copy(self)
+        other._eyes = self._eyes.sibling()
+        return other
 
     def locate(self, image: Image, region: Region, *, min_score: float) -> tuple[Floats, float] | None:
         """Landmarks (478, 3) in pixels of the picture and the network's score 0..1 that a face is there.

@@ -115,6 +115,12 @@ class RelativeMotion:
         self._shown = self._held(time) if face is None else self._seen(face, time)
         return self._shown
 
+    def rebase(self, neutral: Face, time: float) -> None:
+        """Count from another neutral face from `time` on; what is shown blends over to it."""
+        self._neutral = neutral
+        self._turned_from = neutral.pose.rotation
+        self._returned = _Loss(time, self._shown)
+
     def _seen(self, face: Face, time: float) -> Motion:
         motion = replace(between(self._neutral, face), rotation=face.pose.rotation @ self._turned_from.T)
         motion = strengthened(motion, self._pose_strength, self._expression_strength)

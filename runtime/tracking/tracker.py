@@ -1,11 +1,12 @@
 """Follows one face through a video: the last landmarks are the next region, detection runs only after a loss."""
 
+from copy import copy
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Precision
+from ..engine import Precision, require
 from ..media.frame import Image
 from .detector import Detection, Detector
 from .face import Face
@@ -48,9 +49,13 @@ class Tracker:
     ) -> None:
         """Load the networks; `threads` is the number of CPU threads for each (None: the backend decides).
 
-        `precision` "auto" is float32 whatever the machine prefers: half precision shows as jitter.
+        `precision` "auto" and "fp16" are float32 whatever the machine prefers: half precision shows as jitter. Where a
+        backend's engines are built ahead, "auto" chooses another for these small networks. Raises BackendError
+        where what is asked for cannot be had here, even if these networks do without it.
         """
-        precision = "fp32" if precision == "auto" else precision
+        if require(backend, precision).built_ahead:
+            backend = "auto"
+        precision = "fp32" if precision in ("auto", "fp16") else precision
         self._detector = Detector(backend=backend, precision=precision, threads=threads)
         self._network = LandmarkNetwork(backend=backend, precision=precision, threads=threads)
         self._smoother = FaceSmoother() if smooth else None
@@ -66,6 +71,15 @@ class Tracker:
         self._searched = -np.inf
         if self._smoother:
             self._smoother.reset()
+
+    def sibling(self, *, smooth: bool) -> "Tracker":
+        """A tracker of another driving that uses the networks of this one, by turns; only this one is to be closed."""
+        other = copy(self)
+        other._network = self._network.sibling()
+        other._smoother = FaceSmoother() if smooth else None
+        other.searches = 0
+        other.reset()
+        return other
 
     def track(self, image: Image, time: float) -> Face | None:
         """The followed face in the frame (H, W, 3) uint8 RGB at `time` seconds, or None where it is not seen."""

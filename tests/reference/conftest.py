@@ -34,14 +34,14 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def goldens() -> Path:
-    """The golden files of the repository."""
-    return TESTS / "goldens/face2face_rho"
+    """The golden files of the repository, a folder a system."""
+    return TESTS / "goldens"
 
 
 @pytest.fixture(scope="session")
 def licensed_goldens() -> Path:
-    """Golden files that may not lie in the repository; skipped where absent."""
-    folder = TESTS / "../../shared/goldens/face2face_rho"
+    """Golden files that may not lie in the repository, a folder a system; skipped where absent."""
+    folder = TESTS / "../../shared/goldens"
     if not folder.is_dir():
         pytest.skip("the folder ../shared/goldens with licensed golden files is absent")
     return folder.resolve()

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from reenact.errors import ModelError
 from reenact.reference import build
-from reenact.reference.checkpoints import find_checkpoint, load_into, load_state, save_state
+from reenact.reference.checkpoints import find_checkpoint, load_into, load_state, load_states, save_state
 from torch import nn
 
 
@@ -213,6 +213,42 @@ def test_two_files_of_one_suffix_are_not_chosen_between(tmp_path):
         (tmp_path / f"105_motion_net.{suffix}").touch()
     with pytest.raises(ModelError, match="has both 105_motion_net"):
         find_checkpoint(tmp_path, "motion_net", "105")
+
+
+def test_several_networks_may_share_a_file(tmp_path):
+    first, second = network().state_dict(), nn.Linear(2, 1).state_dict()
+    torch.save({"E": first, "D": second, "step": 7}, tmp_path / "x.tar")
+    found = load_states(tmp_path / "x.tar", ("D", "E"))
+    assert list(found) == ["D", "E"]
+    for name, state in (("E", first), ("D", second)):
+        assert found[name].keys() == state.keys()
+        assert all(torch.equal(found[name][key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"E": {}}, r"expected the weights of D, E: 1 missing \(D\); 1 there \(E\)"),
+        ([1], r"expected the weights of D, E: 2 missing \(D, E\)"),
+        ({"D": {}, "E": 3}, "E: holds a int"),
+        ({"D": {"a": torch.tensor(torch.inf)}, "E": {}}, r"D: values are 1 not finite \(a\)"),
+    ],
+)
+def test_a_file_without_one_of_the_networks_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "x.tar")
+    with pytest.raises(ModelError, match=rf"x\.tar: {message}"):
+        load_states(tmp_path / "x.tar", ("D", "E"))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_has_is_not_unpacked(tmp_path):
+    torch.save({"weight": torch.zeros(100_000)}, tmp_path / "good.pth")
+    with zipfile.ZipFile(tmp_path / "good.pth") as good, zipfile.ZipFile(tmp_path / "x.pth", "w") as bad:
+        for entry in good.infolist():
+            bad.writestr(entry.filename, good.read(entry), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "x.pth").stat().st_size < 10_000
+    assert "weight" in load_state(tmp_path / "good.pth")
+    with pytest.raises(ModelError, match=r"x\.pth: .*it unpacks to 40\d{4} bytes"):
+        load_state(tmp_path / "x.pth")
 
 
 def test_saving_leaves_nothing_behind_when_it_fails(saved, monkeypatch):

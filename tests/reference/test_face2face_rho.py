@@ -8,31 +8,6 @@ from reenact.reference.face2face_rho import MotionNet, RenderingNet, SourceFeatu
 from reenact.reference.fill import image
 from reenact.reference.layers import InvertedResidual, Spade, warp
 
-INI = """
-[ROOT]
-name = voxceleb_face2facerho
-gpu_ids = 0
-checkpoints_dir = ./src/checkpoints
-model = face2face_rho
-output_size = 512
-isTrain = False
-phase = test
-load_iter = 0
-epoch = 105
-headpose_dims = 6
-headpose_embedding_ngf = 8
-mobilev2_encoder_channels = 16,8,12,28,64,72,140,280
-mobilev2_decoder_channels = 16, 8, 14, 24, 64, 96, 140, 280
-mobilev2_encoder_layers = 1,2,2,2,2,2,1
-mobilev2_decoder_layers = 1,2,2,2,2,2,1
-mobilev2_encoder_expansion_factor = 1,6,6,6,6,6,6
-mobilev2_decoder_expansion_factor = 1,6,6,6,6,6,6
-mn_ngf = 16
-n_local_enhancers = 2
-mn_n_downsampling = 2
-mn_n_blocks_local = 3
-display_port = 8097
-"""
 SOURCE_POSE = torch.tensor([[0.09, 0.22, 0.09, 0.27, -0.26, 0.0013], [-0.1, 0.0, 0.1, 0.2, -0.3, 0.0011]])
 DRIVING_POSE = torch.tensor([[-0.04, 0.19, 0.02, 0.28, -0.24, 0.0011], [0.2, -0.2, 0.0, 0.25, -0.2, 0.0015]])
 
@@ -238,8 +213,8 @@ def test_settings_that_do_not_fit_together_are_refused(config, message):
         build("face2face_rho/rendering_net", **config)
 
 
-def test_the_official_settings_file_is_read(write):
-    config = read_config(write(INI))
+def test_the_official_settings_file_is_read(write, rho_ini):
+    config = read_config(write(rho_ini))
     assert config["mobilev2_decoder_channels"] == [16, 8, 14, 24, 64, 96, 140, 280]
     assert config["epoch"] == "105"
     assert config["load_iter"] == 0
@@ -251,14 +226,14 @@ def test_the_official_settings_file_is_read(write):
         assert [(k, v.shape) for k, v in official.items()] == [(k, v.shape) for k, v in released.items()]
 
 
-def test_a_bool_is_true_only_for_the_exact_text(write):
-    assert read_config(write(INI.replace("isTrain = False", "isTrain = true")))["isTrain"] is False
+def test_a_bool_is_true_only_for_the_exact_text(write, rho_ini):
+    assert read_config(write(rho_ini.replace("isTrain = False", "isTrain = true")))["isTrain"] is False
 
 
-def test_both_spellings_of_the_discriminators_settings_are_read(write):
-    assert read_config(write(INI + "block_expansion = 16\n"))["disc_block_expansion"] == 16
+def test_both_spellings_of_the_discriminators_settings_are_read(write, rho_ini):
+    assert read_config(write(rho_ini + "block_expansion = 16\n"))["disc_block_expansion"] == 16
     with pytest.raises(ReenactError, match="disc_num_blocks is there under two names"):
-        read_config(write(INI + "num_blocks = 4\ndisc_num_blocks = 4\n"))
+        read_config(write(rho_ini + "num_blocks = 4\ndisc_num_blocks = 4\n"))
 
 
 @pytest.mark.parametrize(
@@ -276,8 +251,8 @@ def test_both_spellings_of_the_discriminators_settings_are_read(write):
         ("[ROOT]", "", "expected an ini file"),
     ],
 )
-def test_a_wrong_settings_file_is_named_with_its_key(write, before, after, message):
-    path = write(INI.replace(before, after))
+def test_a_wrong_settings_file_is_named_with_its_key(write, rho_ini, before, after, message):
+    path = write(rho_ini.replace(before, after))
     with pytest.raises(ReenactError, match=message) as caught:
         read_config(path)
     assert str(path) in str(caught.value)

@@ -13,19 +13,22 @@ import torch
 from reenact.errors import ReenactError
 from reenact.reference import parity, parts
 from reenact.reference.fill import fill
+from reenact.reference.flame import Flame
 from reenact.reference.golden import Bound, compare, read_golden
-from reenact.reference.parts import NotCheckedError
+from reenact.reference.parts import NotCheckedError, deca
 from typer.testing import CliRunner
 
 HERE = [
-    "rendering_net",
-    "rendering_net_448",
-    "rendering_source",
-    "rendering_decode",
-    "motion_net",
-    "discriminator",
-    "landmark_images",
-    "reenact_rule",
+    "face2face_rho/rendering_net",
+    "face2face_rho/rendering_net_448",
+    "face2face_rho/rendering_source",
+    "face2face_rho/rendering_decode",
+    "face2face_rho/motion_net",
+    "face2face_rho/discriminator",
+    "face2face_rho/landmark_images",
+    "face2face_rho/reenact_rule",
+    "deca/flame_helix",
+    "deca/rotations",
 ]
 
 
@@ -36,10 +39,10 @@ def copy(goldens, tmp_path):
     def make(part, change=lambda document: None):
         folder = tmp_path / "face2face_rho"
         folder.mkdir(exist_ok=True)
-        document = json.loads((goldens / f"{part}.json").read_text())
+        document = json.loads((goldens / f"face2face_rho/{part}.json").read_text())
         change(document)
         (folder / f"{part}.json").write_text(json.dumps(document))
-        shutil.copy(goldens / f"{part}.npz", folder)
+        shutil.copy(goldens / f"face2face_rho/{part}.npz", folder)
         return folder / f"{part}.json"
 
     return make
@@ -58,21 +61,55 @@ def test_the_part_agrees_with_its_golden(goldens, part):
 
 
 def test_landmark_images_agree_pixel_by_pixel(goldens):
-    report = parity.check(read_golden(goldens / "landmark_images.json"))
+    report = parity.check(read_golden(goldens / "face2face_rho/landmark_images.json"))
     assert len(report.outputs) == 45
     assert max(output.error for output in report.outputs) == 0
 
 
 def test_the_published_example_agrees(licensed_goldens, shared_data):
-    golden = read_golden(licensed_goldens / "reenact_testcase.json")
+    golden = read_golden(licensed_goldens / "face2face_rho/reenact_testcase.json")
     report = parity.check(golden, data=shared_data)
     errors = {output.name: output.error for output in report.outputs}
     assert report.passed, errors
     assert errors["src_img"] < 1e-6
 
 
+def test_flame_agrees_to_a_micrometre(goldens):
+    golden = read_golden(goldens / "deca/flame_helix.json")
+    report = parity.check(golden)
+    for output in report.outputs:
+        if output.name.startswith(("v", "landmarks", "joints")):
+            assert output.error * golden.outputs[output.name].absmax < 1e-6, output.name
+        assert output.tolerance <= 1e-5
+    rows = {output.name: output.error for output in report.outputs}
+    assert rows["lut_row"] == rows["dynamic_faces"] == 0
+
+
+def test_a_flame_with_another_state_is_a_failure(goldens, monkeypatch):
+    class Longer(Flame):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.register_buffer("more", torch.zeros(1))
+
+    monkeypatch.setattr(deca, "Flame", Longer)
+    with pytest.raises(ReenactError, match="the state has 17 entries; the golden says 16"):
+        parity.check(read_golden(goldens / "deca/flame_helix.json"))
+
+
+def test_fits_of_flame_agree_at_the_users(licensed_goldens):
+    report = parity.check(read_golden(licensed_goldens / "face2face_rho/fitting_pose.json"))
+    assert {output.name: output.error for output in report.outputs if not output.passed} == {}
+    assert len(report.outputs) == 13
+    assert max(output.tolerance for output in report.outputs) <= 2e-6
+
+
 def test_the_tool_prints_every_output_and_exits_0(goldens):
-    done = run(goldens / "discriminator.json", goldens / "motion_net.json", "--threads", "1")
+    done = run(
+        goldens / "face2face_rho/discriminator.json",
+        goldens / "face2face_rho/motion_net.json",
+        "--threads",
+        "1",
+    )
     assert done.exit_code == 0, done.output
     assert "discriminator: agrees, 16 entries of the state agree" in done.output
     for name in ("feature_map_3", "prediction_map", "high_motion"):
@@ -81,7 +118,7 @@ def test_the_tool_prints_every_output_and_exits_0(goldens):
 
 def test_the_tool_runs_as_a_module(goldens):
     done = subprocess.run(
-        [sys.executable, "-m", "reenact.reference.parity", goldens / "discriminator.json"],
+        [sys.executable, "-m", "reenact.reference.parity", goldens / "face2face_rho/discriminator.json"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -97,7 +134,7 @@ def test_a_disturbed_weight_is_found(goldens, monkeypatch):
             network.get_parameter("model1_2.3.conv1.weight")[7, 7, 1, 1] += 0.5
 
     monkeypatch.setattr(parts, "fill", disturbed)
-    done = run(goldens / "motion_net.json")
+    done = run(goldens / "face2face_rho/motion_net.json")
     assert done.exit_code == 1
     rows = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines()[2:] if line.strip()}
     assert {name for name, verdict in rows.items() if verdict == "DIFFERS"} == {
@@ -133,8 +170,8 @@ def test_another_name_order_or_shape_in_the_state_is_a_failure(copy):
 
 
 def test_the_tolerance_can_be_chosen(goldens):
-    assert run(goldens / "motion_net.json", "--tolerance", "1e-9").exit_code == 1
-    assert run(goldens / "motion_net.json", "--tolerance", "1e-5").exit_code == 0
+    assert run(goldens / "face2face_rho/motion_net.json", "--tolerance", "1e-9").exit_code == 1
+    assert run(goldens / "face2face_rho/motion_net.json", "--tolerance", "1e-5").exit_code == 0
 
 
 def test_a_part_that_needs_an_absent_picture_is_not_checked_and_no_failure(copy, tmp_path):
@@ -171,7 +208,7 @@ def test_a_part_or_system_without_an_adapter_is_named(copy, tmp_path):
 
 def test_the_system_can_be_named_for_a_golden_from_elsewhere(goldens, tmp_path):
     for suffix in (".json", ".npz"):
-        shutil.copy(goldens / f"discriminator{suffix}", tmp_path)
+        shutil.copy(goldens / f"face2face_rho/discriminator{suffix}", tmp_path)
     assert run(tmp_path / "discriminator.json").exit_code == 1
     assert run(tmp_path / "discriminator.json", "--system", "face2face_rho").exit_code == 0
 
@@ -213,11 +250,11 @@ def test_an_unforeseen_fault_shows_no_traceback_unless_asked(goldens, monkeypatc
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(parity, "check", broken)
-    done = run(goldens / "discriminator.json")
+    done = run(goldens / "face2face_rho/discriminator.json")
     assert done.exit_code == 1
     assert "RuntimeError: out of luck" in done.stderr
     assert "Traceback" not in done.output
-    assert isinstance(run(goldens / "discriminator.json", "--debug").exception, RuntimeError)
+    assert isinstance(run(goldens / "face2face_rho/discriminator.json", "--debug").exception, RuntimeError)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """Face2Face-rho as the runtime sees it: the networks of a bundle, fed from the built-in tracker or from fits.
 
-What the networks make is a square around the head; it is put back into the photo through a soft border.
+Where a bundle of DECA is there, expressions come from it, see `deca_motion.py`. What the networks make is a square
+around the head; it is put back into the photo through a soft border.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ....errors import BundleError, FaceNotFoundError, ReenactError
 from ....kernels.composite import blend
-from ...engine import Tensors
+from ...engine import Given, Held
 from ...media.frame import Image
 from ...tracking.face import Face
 from ..protocol import Observation, SystemSettings
+from .deca_motion import DecaMotion, FittedShape, deca_motion
 from .landmarks import draw_landmark_images
 from .points import MESH_POINTS, Crop, SourceShape
 
@@ -39,8 +40,8 @@ class RhoPortrait:
     face: Face  # in the whole photo
     left: int  # of the square, pixels of the photo; may lie outside it
     top: int
-    shape: SourceShape
-    features: Mapping[str, NDArray[Any]]  # the `source` graph's outputs
+    shape: SourceShape | FittedShape
+    features: Mapping[str, Held]  # the `source` graph's outputs
     mask: Image  # (side, side) uint8 of the square: 255 shows the networks' picture
 
 
@@ -54,6 +55,7 @@ class FaceToFaceRho:
         bundle = settings.open_bundle(NAME)
         self.size = bundle.manifest.resolution
         # Once a photo there is nothing to gain from half precision, and the motion's share of it would lose.
+        self._deca: DecaMotion | None = None
         self._source = bundle.engine("source", backend=settings.backend, precision="fp32")
         try:
             self._frame = bundle.engine("frame", backend=settings.backend, precision=settings.precision)
@@ -68,11 +70,17 @@ class FaceToFaceRho:
                 "export the bundle again"
             )
         self._motion_size = 4 * drawn.shape[0]
+        try:
+            self._deca = deca_motion(settings)
+        except BaseException:
+            self.close()
+            raise
 
     def register(self, image: Image, face: Face) -> RhoPortrait:
         """Encode a photo (H, W, 3) uint8 RGB; raises FaceNotFoundError when the face lies outside it."""
         left, top, side = _square(face, image.shape)
-        shape = SourceShape(face, Crop(left, top, side))
+        crop = Crop(left, top, side)
+        shape = SourceShape(face, crop) if self._deca is None else self._deca.shape(image, face, crop)
         keypoints, head_pose = shape.still
         square = _cut(image, left, top, side, self.size)
         return RhoPortrait(
@@ -87,7 +95,7 @@ class FaceToFaceRho:
 
     def animate(self, portrait: RhoPortrait, observation: Observation) -> Image:
         """The whole photo with its square as the networks make it, (H, W, 3) uint8 RGB, a new array."""
-        keypoints, head_pose = portrait.shape.moved(observation.motion)
+        keypoints, head_pose = self._moved(portrait.shape, observation)
         square = self.decode(portrait.features, keypoints, head_pose)
         side = portrait.mask.shape[0]
         if side != self.size:
@@ -96,25 +104,37 @@ class FaceToFaceRho:
         blend(result, square, portrait.mask, portrait.left, portrait.top)
         return result
 
-    def encode(self, square: Image, keypoints: Floats, head_pose: Floats) -> Tensors:
-        """The source's features, of its square (size, size, 3) uint8 RGB and its fit: (72, 2) in [-1, 1] and (6,)."""
+    def encode(self, square: Image, keypoints: Floats, head_pose: Floats) -> dict[str, Held]:
+        """The source's features for `decode`.
+
+        Of its square (size, size, 3) uint8 RGB and its fit: keypoints (72, 2) in [-1, 1] and head pose (6,).
+        """
         landmarks = draw_landmark_images(keypoints, self._motion_size)
         _require_finite(head_pose)
         drawings = {f"landmarks_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
-        return self._source.run({"image": square, "head_pose": head_pose.astype(np.float32), **drawings})
+        inputs: dict[str, Given] = {"image": square, "head_pose": head_pose.astype(np.float32), **drawings}
+        return self._frame.hold(self._source.run(inputs))
 
-    def decode(self, features: Mapping[str, NDArray[Any]], keypoints: Floats, head_pose: Floats) -> Image:
+    def decode(self, features: Mapping[str, Held], keypoints: Floats, head_pose: Floats) -> Image:
         """The square (size, size, 3) uint8 RGB for a fit of the driving, in the source's shape."""
         landmarks = draw_landmark_images(keypoints, self._motion_size)
         _require_finite(head_pose)
         driving = {f"driving_{i}": drawn for i, drawn in enumerate(landmarks, 1)}
-        inputs = {**features, **driving, "head_pose": head_pose.astype(np.float32)}
+        inputs: dict[str, Given] = {**features, **driving, "head_pose": head_pose.astype(np.float32)}
         return np.asarray(self._frame.run(inputs)["image"], np.uint8)
 
     def close(self) -> None:
         """Free both engines."""
         self._source.close()
         self._frame.close()
+        if self._deca is not None:
+            self._deca.close()
+
+    def _moved(self, shape: SourceShape | FittedShape, observation: Observation) -> tuple[Floats, Floats]:
+        if isinstance(shape, SourceShape):
+            return shape.moved(observation.motion)
+        assert self._deca is not None
+        return shape.moved(observation.motion, self._deca.driving(observation))
 
 
 def _require_finite(head_pose: Floats) -> None:

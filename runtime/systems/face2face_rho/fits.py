@@ -71,12 +71,14 @@ def reenact_fits(
     crf: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
+    mark: bool = True,
 ) -> StreamStats:
     """Write the source photo as each of the driving's fits moves it, a picture of the bundle's size each.
 
     The photo is a square around the head. Where it is not of the bundle's size it is resized by area, the published
-    script's filter differs from that by half a level on average. Raises ReenactError for fits, MediaError for the photo
-    and the output, BundleError and BackendError for the networks.
+    script's filter differs from that by half a level on average. With `mark` off the result is not marked as
+    AI-generated. Raises ReenactError for fits, MediaError for the photo and the output, BundleError and BackendError
+    for the networks.
     """
     fits, still = read_fits(driving_fit), read_fits(source_fit)
     if len(still) != 1:
@@ -99,7 +101,16 @@ def reenact_fits(
         return run_to_file(
             enumerate(fits),
             [Stage("animate", animate)],
-            open_writer(output, width=system.size, height=system.size, fps=rate, codec=codec, crf=crf),
+            open_writer(
+                output,
+                width=system.size,
+                height=system.size,
+                fps=rate,
+                codec=codec,
+                crf=crf,
+                system=system.name,
+                mark=mark,
+            ),
             lambda stats: replace(stats, output=str(output)),
             progress,
             len(fits),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ....errors import ModelError
+from ...files import read_small_file
 from .landmarks import NOSE_TIP, POINTS
 
 __all__ = [
@@ -70,7 +71,7 @@ class PoseTransform:
     shift_y: float = -0.26074984122168304
 
 
-def camera_in_picture(camera: Doubles, crop_transform: Doubles, side: int) -> Camera:
+def camera_in_picture(camera: Doubles, crop_transform: Doubles, side: float) -> Camera:
     """A camera of the fit's crop, composed with the way back to the whole picture.
 
     camera          # (3,) scale and shift x, y as DECA regresses them, over the crop in [-1, 1]
@@ -184,19 +185,7 @@ F = TypeVar("F", bound=BaseModel)
 
 
 def _load(path: Path, kind: type[F]) -> F:
-    try:
-        if path.exists() and not path.is_file():
-            raise ModelError(f"{path}: not a file; name the JSON file that belongs to Face2Face-rho")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); name the file that belongs to Face2Face-rho"
-        ) from error
-    if len(content) > _MAX_BYTES:
-        raise ModelError(
-            f"{path}: larger than {_MAX_BYTES} bytes, so not the file that belongs to Face2Face-rho"
-        )
+    content = read_small_file(path, _MAX_BYTES, "the file that belongs to Face2Face-rho", ModelError)
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

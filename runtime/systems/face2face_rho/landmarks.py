@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ....errors import ReenactError
 from ....kernels.lines import DOT, draw_strokes
-from ...files import replace_file
+from ...files import read_small_file, replace_file
 
 __all__ = [
     "CONTOUR",
@@ -193,17 +193,7 @@ def _read(path: Path, what: str, rows: int, columns: int) -> Floats:
 
 
 def _text(path: Path, what: str) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise ReenactError(f"{path}: not a file; name the text file with {what}")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ReenactError(
-            f"{path}: cannot be read ({error.strerror}); name the text file with {what}"
-        ) from error
-    if len(content) > _MAX_BYTES:
-        raise ReenactError(f"{path}: larger than {_MAX_BYTES} bytes, so not a text file with {what}")
+    content = read_small_file(path, _MAX_BYTES, f"the text file with {what}")
     try:
         return content.decode("ascii")
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import FaceNotFoundError
-from ....kernels.warp import identity_flow, mesh_flow, resample
+from ....kernels.mesh import identity_flow, mesh_flow, resample
 from ...media.frame import Image
 from ...tracking.canonical import LEFT_EYE, RIGHT_EYE
 from ...tracking.face import Face

@@ -29,55 +29,6 @@ SMALL_NETWORKS = {
     "disc_block_expansion": 8,
 }
 SCALES = (1.0, 0.5, 0.25)
-OFFICIAL_INI = """[ROOT]
-name = voxceleb
-gpu_ids = 0,1
-checkpoints_dir = checkpoints
-model = face2face_rho
-output_size = 512
-isTrain = True
-phase = train
-load_iter = 0
-epoch = latest
-headpose_dims = 6
-headpose_embedding_ngf = 8
-mobilev2_encoder_channels = 16,8,12,28,64,72,140,280
-mobilev2_decoder_channels = 16,8,14,24,64,96,140,280
-mobilev2_encoder_layers = 1,2,2,2,2,2,1
-mobilev2_decoder_layers = 1,2,2,2,2,2,1
-mobilev2_encoder_expansion_factor = 1,6,6,6,6,6,6
-mobilev2_decoder_expansion_factor = 1,6,6,6,6,6,6
-mn_ngf = 16
-n_local_enhancers = 2
-mn_n_downsampling = 2
-mn_n_blocks_local = 3
-disc_block_expansion = 32
-disc_num_blocks = 4
-disc_max_features = 512
-init_type = none
-init_gain = 0.02
-emphasize_face_area = True
-loss_scales = 1,0.5,0.25,0.125
-warp_loss_weight = 500
-reconstruction_loss_weight = 15
-feature_matching_loss_weight = 1
-face_area_weight_scale = 4
-init_field_epochs = 5
-lr = 0.0002
-beta1 = 0.9
-lr_policy = lambda
-epoch_count = 0
-niter = 90
-niter_decay = 15
-continue_train = False
-dataset_mode = voxceleb
-dataroot = faces
-num_repeats = 60
-batch_size = 6
-serial_batches = False
-num_threads = 8
-display_port = 8097
-"""
 
 
 class LightVgg(nn.Module):
@@ -162,12 +113,6 @@ def draw_dataset(root, *, persons=2, videos=1, frames=2, size=SIZE):
 def dataset(tmp_path):
     """Two persons, one video each of two frames, 64 x 64."""
     return draw_dataset(tmp_path / "faces")
-
-
-@pytest.fixture
-def official_ini():
-    """The settings file of the released model, for training."""
-    return OFFICIAL_INI
 
 
 @pytest.fixture(scope="session")

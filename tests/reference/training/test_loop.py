@@ -1,5 +1,6 @@
 """The loop trains any task, stops when asked, goes on where it was and never leaves half a file."""
 
+import copy
 import itertools
 import os
 import signal
@@ -7,7 +8,7 @@ import signal
 import pytest
 import torch
 from reenact.errors import ModelError, ReenactError
-from reenact.reference.checkpoints import load_into
+from reenact.reference.checkpoints import load_into, save_state
 from reenact.reference.training.board import NoBoard
 from reenact.reference.training.distributed import Place
 from reenact.reference.training.loop import LATEST_STATE, Options, Trainer
@@ -58,6 +59,10 @@ class Toy:
     def pictures(self, batch, made):
         return torch.zeros(3, 2, 2)
 
+    def write(self, folder, suffix):
+        for name, network in self.networks.items():
+            save_state(network, folder / f"{suffix}_{name}.pth")
+
 
 class Points:
     """y = x . (1, 2, 3); `hook(count)` runs before each sample."""
@@ -90,7 +95,7 @@ class Seen(NoBoard):
 
 @pytest.fixture
 def make(tmp_path):
-    def build(samples=None, said=None, task=None, epochs=range(3), policy="lambda", **options):
+    def build(samples=None, said=None, task=None, epochs=range(3), policy="lambda", whole=None, **options):
         job = Job(
             task=task or Toy(),
             samples=samples or Points(),
@@ -101,6 +106,7 @@ def make(tmp_path):
             shuffle=True,
             folder=tmp_path / "out",
             device="cpu",
+            steps=whole,
         )
         return Trainer(job, CPU, Options(**options), unheard if said is None else said.append), job
 
@@ -126,6 +132,35 @@ def test_training_learns_and_saves_in_the_published_layout(make, tmp_path):
     again = nn.Linear(3, 1)
     load_into(again, folder / "latest_line.pth")
     assert torch.equal(again.weight, job.task.networks["line"].weight)
+
+
+def test_the_steps_of_the_settings_count_over_all_runs(make):
+    trainer, _ = make(whole=5, steps=3)
+    done = trainer.run(NoBoard())
+    assert (done.step, done.complete) == (3, False)
+    trainer, _ = make(whole=5, steps=3)
+    trainer.resume()
+    done = trainer.run(NoBoard())
+    assert (done.step, done.complete) == (5, True)
+
+
+def test_a_network_without_an_optimizer_is_saved_as_it_was(make, tmp_path):
+    task = Toy()
+    task.networks["norm"] = nn.BatchNorm1d(2)  # type: ignore[assignment]
+    before = copy.deepcopy(task.networks["norm"].state_dict())
+    trainer, _ = make(task=task)
+    trainer.run(NoBoard())
+    assert not task.networks["norm"].training
+    assert task.networks["line"].training
+    again = nn.BatchNorm1d(2)
+    load_into(again, tmp_path / "out/latest_norm.pth")
+    assert all(torch.equal(value, before[key]) for key, value in again.state_dict().items())
+    task = Toy()
+    task.networks["norm"] = nn.BatchNorm1d(2)  # type: ignore[assignment]
+    torch.nn.init.ones_(task.networks["norm"].bias)
+    trainer, _ = make(task=task)
+    trainer.resume()
+    assert torch.equal(task.networks["norm"].bias, before["bias"])
 
 
 def test_the_state_is_plain_tensors_that_load_without_executing_anything(make, tmp_path):

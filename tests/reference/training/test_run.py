@@ -30,7 +30,7 @@ def vgg_file(filled_vgg, tmp_path_factory):
 
 
 @pytest.fixture
-def config(official_ini, dataset, small, tmp_path):
+def config(rho_training_ini, dataset, small, tmp_path):
     """The official settings for small networks, two drawn persons and one epoch of two steps."""
     changes = {
         **{
@@ -49,7 +49,7 @@ def config(official_ini, dataset, small, tmp_path):
         "niter_decay": "0",
     }
     lines = []
-    for line in official_ini.splitlines():
+    for line in rho_training_ini.splitlines():
         key = line.partition(" =")[0]
         lines.append(f"{key} = {changes.pop(key)}" if key in changes else line)
     assert not changes
@@ -105,7 +105,9 @@ def test_the_printed_command_goes_on_as_it_is_when_pasted(config, vgg_file, comm
 
 def test_a_run_without_a_step_has_no_line_of_losses(command_line, monkeypatch, tmp_path):
     def ended(terms):
-        return Trained(tmp_path, 1, 2, terms, interrupted=False, within_epoch=False, saved=True)
+        return Trained(
+            tmp_path, 1, 2, terms, interrupted=False, within_epoch=False, saved=True, complete=True
+        )
 
     for terms, line in (({}, ""), ({"warp": 2.5}, f"{tmp_path}: step 2, after epoch 0; warp 2.5\n")):
         how = ended(terms)

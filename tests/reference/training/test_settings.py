@@ -8,9 +8,9 @@ from reenact.reference.training.settings import LossWeights, Settings, read_trai
 
 
 @pytest.fixture
-def read(official_ini, tmp_path):
+def read(rho_training_ini, tmp_path):
     def make(*changes):
-        text = official_ini
+        text = rho_training_ini
         for before, after in changes:
             assert before in text
             text = text.replace(before, after)

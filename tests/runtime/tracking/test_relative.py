@@ -85,3 +85,15 @@ def test_easing_by_nothing_is_still_and_by_one_is_the_motion():
     assert still.scale == 1.0
     np.testing.assert_allclose(same.expression, motion.expression)
     assert same.scale == pytest.approx(motion.scale)
+
+
+def test_another_neutral_face_blends_in_and_is_counted_from():
+    relative = RelativeMotion(_face())
+    relative.update(_face(yaw=0.4), 0.0)
+    relative.rebase(_face(yaw=0.3), 1.0)
+    yaws = [
+        euler_angles(relative.update(_face(yaw=0.4), 1.0 + t).rotation)[0] for t in np.arange(0, 0.4, 0.05)
+    ]
+    assert yaws[0] == pytest.approx(0.4, abs=1e-3)
+    assert yaws[-1] == pytest.approx(0.1, abs=1e-3)
+    assert min(np.diff(yaws)) > -0.08

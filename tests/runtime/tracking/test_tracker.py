@@ -6,7 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from reenact.errors import BackendError
 from reenact.runtime import assets
+from reenact.runtime.engine import no_gpu
 from reenact.runtime.media.frame import Image
 from reenact.runtime.media.images import read_image
 from reenact.runtime.tracking.detector import Detection
@@ -278,3 +280,18 @@ def test_reset_forgets_whom_it_followed(tracker: Tracker, hopper: Image, collins
     assert noses(follow(tracker, [both]))[0][0] < 300
     tracker.reset()
     assert noses(follow(tracker, [both]))[0][0] > 300
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "cuda", "torch"])
+def test_a_gpu_asked_for_by_name_is_never_replaced_by_the_cpu(models_home, backend):
+    if no_gpu() is None:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(BackendError, match=f"backend {backend} cannot be used: "):
+        Tracker(backend=backend)
+
+
+def test_a_precision_that_nothing_here_computes_is_refused_though_tracking_does_without_it(models_home):
+    if no_gpu() is None:
+        pytest.skip("there is a GPU here")
+    with pytest.raises(BackendError, match="precision fp16: no backend that can be used here computes in it"):
+        Tracker(precision="fp16")

@@ -12,6 +12,7 @@ from reenact.runtime.systems.protocol import SystemSettings
 class EchoSystem:
     """Shows the source's first feature as red, the driving's first number as green, its pose as blue."""
 
+    name = "face2face_rho"
     size = 16
     closed = 0
 
@@ -44,7 +45,7 @@ def write_fit(folder, stem, value):
 
 @pytest.fixture
 def source(tmp_path):
-    write_image(tmp_path / "photo.png", np.full((32, 32, 3), 100, np.uint8))
+    write_image(tmp_path / "photo.png", np.full((32, 32, 3), 100, np.uint8), mark=False)
     write_fit(tmp_path / "still", None, 0.1)
     return tmp_path / "photo.png", tmp_path / "still"
 
@@ -60,7 +61,7 @@ def test_each_fit_becomes_a_picture_of_the_source(tmp_path, source):
     for number, value in ((1, 0.5), (2, 0.7)):
         write_fit(tmp_path / "driving", number, value)
     photo, still = source
-    stats = reenact_fits(photo, still, tmp_path / "driving", tmp_path / "out", SystemSettings())
+    stats = reenact_fits(photo, still, tmp_path / "driving", tmp_path / "out", SystemSettings(), mark=False)
     pictures = [read_image(path)[0, 0].tolist() for path in sorted((tmp_path / "out").glob("*.png"))]
     assert pictures == [[110, 50, 50], [110, 70, 70]]
     assert stats.frames == 2

@@ -1,0 +1,127 @@
+"""`reenact reconstruct`: heads from photos and videos, their files, expression transfer and animation."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Debug, guarded, progress_bar, say, tell, tell_where
+
+__all__ = ["reconstruct"]
+
+
+class TrackerName(StrEnum):
+    """Who finds the faces."""
+
+    built_in = "built-in"
+    face_alignment = "face-alignment"
+
+
+class EncoderPrecision(StrEnum):
+    """Arithmetic of the networks that look at photos."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class RasterizerName(StrEnum):
+    """What draws meshes."""
+
+    built_in = "built-in"
+    nvdiffrast = "nvdiffrast"
+
+
+def reconstruct(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, videos.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Gets a folder an input.", show_default=False),
+    ],
+    transfer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DRIVING",
+            help="Give the heads the expression and jaw of this photo or video.",
+            show_default=False,
+        ),
+    ] = None,
+    animate: Annotated[
+        bool, typer.Option("--animate", help="A movie of each head turned, and moving its face.")
+    ] = False,
+    tracker: Annotated[TrackerName, typer.Option(help="What finds the faces.")] = TrackerName.built_in,
+    face: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Which face of a picture, 0 is the largest.")
+    ] = 0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Look at whole pictures, cropped to a face already.")
+    ] = False,
+    rasterizer: Annotated[
+        RasterizerName, typer.Option(help="What draws the meshes; nvdiffrast needs a GPU and torch.")
+    ] = RasterizerName.built_in,
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Filter the coefficients of videos.")
+    ] = True,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="DECA's exported graphs; by default where reenact export puts them.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
+    ] = "auto",
+    precision: Annotated[
+        EncoderPrecision, typer.Option(help="Arithmetic of the networks that look at photos.")
+    ] = EncoderPrecision.auto,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="S", help="Longest video that is read.", show_default=False),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct the heads in photos and videos with DECA: meshes, textures, coefficients, pictures of them."""
+    with guarded(debug):
+        from .runtime.media.limits import DEFAULT_LIMITS, Limits
+        from .runtime.models import list_models, pull
+        from .runtime.reconstruct import Reconstructor, inputs_of
+        from .runtime.systems.protocol import SystemSettings
+
+        sources = inputs_of(photos)
+        limits = Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
+        if tracker is TrackerName.built_in and not whole and not all(m.verified for m in list_models()):
+            pull(tell)
+        with Reconstructor(
+            SystemSettings(bundle, backend, precision.value),
+            tracker=tracker.value,
+            face=face,
+            whole=whole,
+            smooth=smooth,
+            rasterizer=rasterizer.value,
+            limits=limits,
+        ) as reconstructor:
+            tell_where(backend)
+            for source in sources:
+                with progress_bar(source.name) as progress:
+                    results = [reconstructor.run(source, output, progress=progress)]
+                    if transfer is not None:
+                        results.append(reconstructor.transfer(source, transfer, output, progress=progress))
+                    if animate:
+                        results.append(reconstructor.animate(source, output, progress=progress))
+                for done in results:
+                    if done.stats is None:
+                        say(f"{done.folder}: {len(done.files)} files of {source}")
+                    else:
+                        say(f"{done.stats.output}: {done.stats.frames} frames, {done.stats.fps:.1f} fps")
+                        if done.stats.frames_without_face:
+                            say(f"no face in {done.stats.frames_without_face} frames: the last one was held")

@@ -1,0 +1,204 @@
+"""DECA at run time gives what the reference gives: heads, wrinkles, textures, pictures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from reenact.errors import BundleError
+from reenact.runtime.bundle import Bundle
+from reenact.runtime.systems.deca import render
+from reenact.runtime.systems.deca.model import Deca
+from reenact.runtime.systems.deca.pictures import landmarks_picture, side_by_side
+from reenact.runtime.systems.deca.reconstruction import grid, reconstruct, reposed
+from reenact.runtime.systems.deca.skin import Skin
+from reenact.runtime.systems.protocol import SystemSettings
+from reenact.runtime.tracking.flame_crop import FaceSquare
+from reenact.runtime.tracking.flame_fit import View
+
+torch = pytest.importorskip("torch", reason="the reference is in torch, which is not installed")
+
+
+@pytest.fixture(scope="module")
+def deca(deca_export):
+    with Deca(SystemSettings(deca_export.folder, backend="cpu")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def views():
+    random = np.random.default_rng(0)
+    crops = random.random((2, 3, 224, 224), np.float32)
+    crops[1] *= 0.3
+    return [View(crop, FaceSquare(100, 90, 120).to_crop()) for crop in crops]
+
+
+@pytest.fixture(scope="module")
+def made(deca, views):
+    """The second of two faces that were looked at together, its head turned and its jaw open."""
+    seen = reconstruct(deca, views)[1]
+    pose = np.array([0.1, -0.4, 0.05, 0.25, 0.02, 0], np.float32)
+    exp = np.random.default_rng(1).normal(0, 0.7, 50).astype(np.float32)
+    return dataclasses.replace(reposed(deca, seen, exp, pose, seen.fit.cam), crop=seen.crop)
+
+
+@pytest.fixture(scope="module")
+def expected(deca_export, made):
+    """The same by the reference: head, wrinkles, view, skin."""
+    from reenact.reference import deca as published
+    from reenact.reference.deca_skin import blended_detail_normals, head_skin
+    from reenact.reference.flame import Flame
+
+    files = deca_export.files
+    flame = Flame(files.flame, files.landmarks).requires_grad_(False)
+    template = files.template
+    skin = head_skin(
+        *(template.triangles, template.uvs, template.uv_triangles),
+        *(template.face_eye_mask / np.float32(255), template.fixed_displacement),
+    )
+    names = ("shape", "tex", "exp", "pose", "cam", "light")
+    codes = published.Codes(**{name: torch.from_numpy(getattr(made.fit, name))[None] for name in names})
+    with torch.no_grad():
+        head = published.decode(flame, skin, codes)
+        d_detail = deca_export.checkpoint.networks["d_detail"]
+        wrinkled = published.wrinkles(d_detail, skin, codes, torch.from_numpy(made.detail)[None], head)
+        blended = blended_detail_normals(skin, wrinkled.normals, head.normals)
+    return codes, head, wrinkled, blended, published.look(skin, head), skin
+
+
+def apart(ours, theirs):
+    """Largest distance of our (H, W, C) or (N, C) to their batch of one, channels first where it is a picture."""
+    theirs = theirs[0].numpy()
+    return np.abs(ours - (theirs.transpose(1, 2, 0) if theirs.ndim == 3 and ours.ndim == 3 else theirs))
+
+
+def test_two_faces_looked_at_together_are_what_each_is_alone(deca, views):
+    both = deca.fit(views)
+    for view, fit in zip(views, both, strict=True):
+        (alone,) = deca.fit([view])
+        assert np.abs(alone.exp - fit.exp).max() < 1e-5
+        assert np.abs(alone.light - fit.light).max() < 1e-5
+    assert np.abs(both[0].exp - both[1].exp).max() > 1e-3
+    assert deca.fit([]) == []
+
+
+def test_the_head_is_the_references(made, expected):
+    _, head, *_ = expected
+    assert apart(made.head.vertices, head.vertices).max() < 1e-6
+    assert apart(made.head.projected, head.projected).max() < 1e-5
+    for ours, theirs in (
+        (made.head.normals, head.normals),
+        (made.head.projected_normals, head.projected_normals),
+    ):
+        assert (apart(ours, theirs).max(axis=1) > 1e-3).mean() < 0.01
+    assert apart(made.head.landmarks_2d, head.landmarks_2d).max() < 1e-3
+    assert apart(made.head.landmarks_3d, head.landmarks_3d).max() < 1e-3
+    assert 0 < made.head.landmarks_3d[:, 3].sum() < 68  # the turned head hides some
+
+
+def test_the_landmarks_alone_are_those_of_the_whole_head(deca, made):
+    points = deca.points(made.person, made.fit.exp, made.fit.pose)
+    scale, x, y = made.fit.cam
+    px = 112 * scale * (points.landmarks_3d[:, :2] + [x, y]) * [1, -1] + 112
+    assert np.abs(px - made.head.landmarks_3d[:, :2]).max() < 1e-3
+    assert points.keypoints.shape == points.keypoints_unturned.shape == (72, 3)
+    assert np.abs(points.keypoints[30] - points.landmarks_3d[30]).max() < 1e-6
+    still = deca.points(made.person, made.fit.exp, made.fit.pose * np.float32([0, 0, 0, 1, 1, 1]))  # type: ignore[arg-type]
+    assert np.abs(points.keypoints_unturned - still.keypoints).max() < 1e-6
+
+
+def test_wrinkles_and_their_normals_are_the_references(made, expected):
+    _, _, wrinkled, blended, _, _ = expected
+    assert np.abs(made.wrinkles.heights - wrinkled.heights[0, 0].numpy()).max() < 1e-7
+    assert np.abs(made.wrinkles.displacement - wrinkled.displacement[0, 0].numpy()).max() < 1e-7
+    assert (apart(made.wrinkles.normals, blended) > 1e-3).mean() < 0.005
+
+
+def test_pictures_show_what_the_reference_shows(deca, made, expected):
+    from reenact.reference.deca_render import depth_picture, lit, shape_picture
+
+    codes, head, _, blended, seen, skin = expected
+    alike = made.view.alpha[..., 0] == seen.alpha[0, 0].numpy()
+    assert (~alike).mean() < 0.01
+    albedo = np.random.default_rng(2).random((256, 256, 3), np.float32)
+    theirs = torch.from_numpy(albedo.transpose(2, 0, 1))[None]
+    for ours, wanted in (
+        (made.view.normals, seen.normals),
+        (render.shape_picture(made.view), shape_picture(seen)),
+        (render.shape_picture(made.view, made.wrinkles.normals), shape_picture(seen, blended)),
+        (render.lit(made.view, albedo, made.fit.light), lit(seen, theirs, codes.light)),
+        (
+            render.depth_picture(deca.skin, made.head.projected, made.view)[..., None],
+            depth_picture(skin, head.projected, 224, 224),
+        ),
+    ):
+        assert ours.max() > 0.3
+        assert (apart(ours, wanted)[alike] > 5e-3).mean() < 0.01
+
+
+def test_the_texture_is_the_photo_on_the_skin(deca, made, expected):
+    from reenact.reference.deca_texture import photo_texture
+
+    _, head, _, _, _, skin = expected
+    photo = torch.from_numpy(made.crop)[None]
+    wanted = photo_texture(skin, photo, head.projected, photo.new_tensor(0.7))
+    texture = deca.skin.texture(made.crop, made.head.projected)
+    assert (apart(texture, wanted) > 5e-3).mean() < 0.005
+
+
+def test_the_dense_mesh_has_a_vertex_a_pixel_of_skin_and_no_bridges(deca, made):
+    shown = Bundle.open(deca._bundle.folder).arrays("skin")["pixel_triangles"] >= 0
+    dense = deca.skin.dense_mesh(
+        made.head.vertices, made.head.normals, made.wrinkles.displacement, made.texture
+    )
+    assert len(dense.vertices) == len(dense.colours) == shown.sum()
+    assert dense.triangles.max() == len(dense.vertices) - 1
+    assert len(np.unique(dense.triangles)) > 0.98 * len(dense.vertices)
+    sides = dense.vertices[dense.triangles] - np.roll(dense.vertices[dense.triangles], 1, axis=1)
+    assert np.quantile(np.linalg.norm(sides, axis=2), 0.99) < 0.01  # metres
+    front = dense.vertices[dense.triangles].mean(axis=1)
+    cross = np.cross(sides[:, 1], sides[:, 2])
+    outwards = (cross * (front - made.head.vertices.mean(axis=0))).sum(axis=1)
+    assert (outwards > 0).mean() > 0.85
+
+
+def test_the_grid_shows_five_pictures_in_their_order(made):
+    shown = grid(made)
+    assert shown.shape == (224, 1120, 3)
+    photo = (made.crop.transpose(1, 2, 0) * 255).astype(np.uint8)
+    assert (shown[:, :224] == photo).all()
+    assert 0 < (shown[:, 224:448] != photo).any(axis=2).mean() < 0.3
+    assert (shown[:, 672:896][made.view.alpha[..., 0] == 0] == 0).all()
+    assert (shown[:, 896:] != shown[:, 672:896]).any()
+
+
+def test_landmarks_are_drawn_as_the_reference_draws_them():
+    from reenact.reference import deca_pictures
+
+    random = np.random.default_rng(4)
+    photo = random.random((80, 90, 3), np.float32)
+    points = np.c_[random.uniform(-20, 110, (68, 3)), random.integers(0, 2, 68)].astype(np.float32)
+    points[3] = np.float32([1e9, -1e9, 0, 1])  # type: ignore[arg-type]
+    for landmarks in (points, points[:, :2]):
+        theirs = deca_pictures.landmarks_picture(photo.transpose(2, 0, 1), landmarks)
+        assert (landmarks_picture(photo, landmarks) == theirs.transpose(1, 2, 0)).all()
+    assert side_by_side([photo, photo]).shape == (80, 180, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("triangles", lambda values: values + 5000),
+        ("uvs", lambda values: values * np.float32(np.nan)),
+        ("pixel_weights", lambda values: values[:5]),
+        ("face_mask", lambda values: values.astype(np.int64)),
+        ("landmark_corners", None),
+    ],
+)
+def test_damaged_arrays_are_named(deca_export, name, change):
+    arrays = Bundle.open(deca_export.folder).arrays("skin")
+    if change is None:
+        del arrays[name]
+    else:
+        arrays[name] = change(arrays[name])
+    with pytest.raises(BundleError, match=name):
+        Skin(arrays, 5023)
