@@ -1,0 +1,1 @@
+"""`reenact serve`: the browser page and the HTTP API; nothing outside this folder imports it, but for the command."""

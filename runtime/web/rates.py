@@ -1,0 +1,38 @@
+"""How often something may happen: a bucket for each address that fills with time; knows nothing of requests."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["RateLimiter"]
+
+MOST_ADDRESSES = 10_000
+
+
+@dataclass
+class _Bucket:
+    left: float
+    at: float
+
+
+class RateLimiter:
+    """Allows `burst` at once and `per_second` on average, for each key; forgets the keys not seen for longest."""
+
+    def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second, self._burst, self._clock = per_second, burst, clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """0 where it may happen now, which then counts; else the seconds until it may."""
+        now = self._clock()
+        bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
+        self._buckets[key] = bucket
+        if len(self._buckets) > MOST_ADDRESSES:
+            self._buckets.popitem(last=False)
+        bucket.left = min(self._burst, bucket.left + (now - bucket.at) * self._per_second)
+        bucket.at = now
+        if bucket.left < 1:
+            return (1 - bucket.left) / self._per_second
+        bucket.left -= 1
+        return 0.0

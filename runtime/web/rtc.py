@@ -1,0 +1,252 @@
+"""Camera frames in and pictures out by WebRTC; one peer connection a session, with one video each way.
+
+The server contacts nobody: it asks no STUN server, listens on the address it was told to, and takes a client's
+candidates to be at the address that the client's request came from.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import av
+import numpy as np
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCSessionDescription,
+    VideoStreamTrack,
+)
+from aiortc.mediastreams import MediaStreamError
+from aiortc.sdp import SessionDescription
+
+from ..live import Presented
+from ..media.frame import Image
+from .frames import video_frame
+from .live import LivePortrait
+from .metrics import Metrics
+from .refusals import Refusal
+from .sessions import Session
+from .settings import ServeSettings, is_loopback
+
+__all__ = ["Peer", "answer", "own_offer"]
+
+_log = logging.getLogger(__name__)
+
+CLOCK = 90_000  # ticks a second of video's RTP time
+GATHER_SECONDS = 5.0
+_MOST_CANDIDATES = 16
+
+
+class Peer:
+    """A session's peer connection."""
+
+    def __init__(self, session: Session, metrics: Metrics, settings: ServeSettings) -> None:
+        self._session, self._metrics, self._settings = session, metrics, settings
+        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._over = asyncio.Event()
+        self._came = asyncio.Event()
+        self._waiting: av.VideoFrame | None = None
+        self._connection.on("connectionstatechange", self._state_changed)
+        self._connection.on("track", self._track)
+
+    async def answer(self, offer: str, client: str) -> str:
+        """The SDP answer to an offer of one video both ways, made at the address `client`; Refusal where it is none."""
+        try:
+            await self._connection.setRemoteDescription(
+                RTCSessionDescription(own_offer(offer, client), "offer")
+            )
+            self._connection.addTrack(_Output(self._session.live, self._metrics))
+            self._listen_where_told(self._connection.getTransceivers()[0])
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._connection.setLocalDescription(await self._connection.createAnswer())
+        except Exception as error:  # whatever aiortc's parser makes of a client's text
+            await self.close()
+            _log.info("an offer was refused: %r", error)
+            raise Refusal(
+                422, "bad_offer", "This is no offer of one VP8 video that is both sent and received."
+            ) from error
+        self._start(self._keep_session())
+        return str(self._connection.localDescription.sdp)
+
+    async def close(self) -> None:
+        """End it; a second call does nothing."""
+        self._over.set()
+        await self._connection.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _listen_where_told(self, transceiver: Any) -> None:
+        """aiortc listens on every address but loopback ones; we listen on the one that the server was given."""
+        connection = transceiver.receiver.transport.transport.iceGatherer._connection
+        addresses = _own_addresses(self._settings.host)
+        if addresses is not None:
+            original = connection.get_component_candidates
+
+            def gather(component: int, **_found: Any) -> Any:
+                return original(component=component, addresses=addresses)
+
+            connection.get_component_candidates = gather
+
+    def _track(self, track: MediaStreamTrack) -> None:
+        self._start(self._receive(track))
+        self._start(self._convert())
+
+    async def _receive(self, track: MediaStreamTrack) -> None:
+        """Take every frame as it comes, so that none wait in aiortc's queue; only the newest is looked at."""
+        most = self._settings.limits.frame_pixels
+        while True:
+            try:
+                frame = await track.recv()
+            except MediaStreamError:
+                return
+            assert isinstance(frame, av.VideoFrame)
+            if frame.width * frame.height > most:
+                _log.info("a peer sent frames of %dx%d pixels and was cut off", frame.width, frame.height)
+                self._over.set()
+                return
+            self._metrics.count("reenact_frames_total", transport="webrtc", direction="in")
+            if self._waiting is not None:
+                self._metrics.count("reenact_drops_total", cause="conversion was busy")
+            self._waiting = frame
+            self._came.set()
+
+    async def _convert(self) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            frame, self._waiting = self._waiting, None
+            if frame is not None:
+                self._session.live.offer(await asyncio.to_thread(_pixels, frame))
+
+    async def _keep_session(self) -> None:
+        """Count as a live connection while connected; then leave nothing behind."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._open, self._over)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not self._over.is_set():
+                with (
+                    self._session.connection(),
+                    self._metrics.during("reenact_connections", transport="webrtc"),
+                ):
+                    await self._over.wait()
+            await self._connection.close()
+        finally:
+            for task in waits:
+                task.cancel()
+
+    def _state_changed(self) -> None:
+        state = self._connection.connectionState
+        if state == "connected":
+            self._open.set()
+        elif state in ("failed", "closed"):
+            self._over.set()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Output(VideoStreamTrack):
+    """The pictures of a portrait as a video track; always the newest one, at the time of the frame behind it."""
+
+    def __init__(self, live: LivePortrait, metrics: Metrics) -> None:
+        super().__init__()
+        self._live, self._metrics = live, metrics
+        self._pictures = live.pictures()
+        self._began: float | None = None
+        self._sent: Presented | None = None
+
+    async def recv(self) -> av.VideoFrame:
+        """The next picture, once there is a newer one; called again when the last one was encoded and sent."""
+        if self._sent is not None:
+            self._live.sent(self._sent)
+            self._metrics.count("reenact_frames_total", transport="webrtc", direction="out")
+            self._sent = None
+        try:
+            picture = await anext(self._pictures)
+        except StopAsyncIteration:
+            self.stop()
+            raise MediaStreamError from None
+        if self._began is None:
+            self._began = picture.captured
+        frame = await asyncio.to_thread(video_frame, picture.image)
+        frame.pts = round((picture.captured - self._began) * CLOCK)
+        frame.time_base = _TIME_BASE
+        self._sent = picture
+        return frame
+
+
+_TIME_BASE = Fraction(1, CLOCK)
+_peers: WeakKeyDictionary[Session, Peer] = WeakKeyDictionary()
+
+
+async def answer(session: Session, metrics: Metrics, settings: ServeSettings, offer: str, client: str) -> str:
+    """Connect a session to the peer at the address `client` that made an SDP offer; ends its last connection.
+
+    Raises Refusal where the offer is none, or this server speaks no WebRTC.
+    """
+    if not settings.webrtc:
+        raise Refusal(409, "no_webrtc", "This server was started without WebRTC; use the WebSocket.")
+    before = _peers.pop(session, None)
+    if before is not None:
+        await before.close()
+    peer = Peer(session, metrics, settings)
+    if before is None:
+        session.closing.append(partial(_hang_up, session))
+    _peers[session] = peer
+    return await peer.answer(offer, client)
+
+
+async def _hang_up(session: Session) -> None:
+    peer = _peers.pop(session, None)
+    if peer is not None:
+        await peer.close()
+
+
+def own_offer(offer: str, client: str) -> str:
+    """The offer with VP8 alone, and with every candidate at the address `client`, whatever it said.
+
+    Others' addresses are nobody's to name. Where a client's real address differs, behind a NAT for example, its own
+    checks tell us. Raises whatever aiortc's parser makes of a text that is no offer.
+    """
+    description = SessionDescription.parse(offer)
+    for media in description.media:
+        wanted = {codec.payloadType for codec in media.rtp.codecs if codec.name == "VP8"}
+        media.rtp.codecs = [
+            codec
+            for codec in media.rtp.codecs
+            if codec.payloadType in wanted or (codec.name == "rtx" and codec.parameters.get("apt") in wanted)
+        ]
+        media.fmt = [codec.payloadType for codec in media.rtp.codecs]
+        if media.kind != "video" or not wanted:
+            raise ValueError("it must hold one VP8 video and nothing else")
+        by_udp = [candidate for candidate in media.ice_candidates if candidate.protocol.lower() == "udp"]
+        media.ice_candidates = [
+            replace(candidate, ip=client, type="host", relatedAddress=None, relatedPort=None)
+            for candidate in by_udp[:_MOST_CANDIDATES]
+        ]
+    if len(description.media) != 1:
+        raise ValueError("it must hold one VP8 video and nothing else")
+    return str(description)
+
+
+def _own_addresses(host: str) -> list[str] | None:
+    """Where to listen for media; None: on every address of this machine."""
+    if is_loopback(host):
+        return ["::1"] if ":" in host else ["127.0.0.1"]
+    address = ipaddress.ip_address(host)
+    return None if address.is_unspecified else [str(address)]
+
+
+def _pixels(frame: av.VideoFrame) -> Image:
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24"), np.uint8)

@@ -1,0 +1,94 @@
+// The HTTP API: requests with the token, refusals as errors, server-sent events, uploads.
+
+export class Refused extends Error {
+  /** A refusal of the server, or (`code` "unreachable") none at all. */
+  constructor(status, code, message, retryAfter = 0) {
+    super(message);
+    Object.assign(this, { status, code, retryAfter });
+  }
+}
+
+export class Api {
+  #token;
+
+  /** @param {string | null} token what the server printed, if it needs one */
+  constructor(token) {
+    this.#token = token;
+  }
+
+  /** The body of an answer as JSON; null where it has none. */
+  async json(method, path, body) {
+    const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+    const answer = await this.#ask(path, { method, headers, body: body && JSON.stringify(body) });
+    return answer.status === 204 ? null : answer.json();
+  }
+
+  /** Send a file as it is. */
+  async upload(path, file, signal) {
+    const headers = { "Content-Type": "application/octet-stream" };
+    const answer = await this.#ask(path, { method: "POST", headers, body: file, signal });
+    return answer.json();
+  }
+
+  async blob(path) {
+    return (await this.#ask(path, {})).blob();
+  }
+
+  /** Server-sent events; `EventSource` cannot send a token. */
+  async *events(path, signal) {
+    const answer = await this.#ask(path, { signal });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let waiting = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (waiting + value).split("\n\n");
+      waiting = parts.pop();
+      for (const part of parts) {
+        const data = part.split("\n").filter((line) => line.startsWith("data:"));
+        if (data.length) yield JSON.parse(data.map((line) => line.slice(5)).join("\n"));
+      }
+    }
+  }
+
+  /** Sent even while the page goes away. */
+  leave(path) {
+    fetch(path, { method: "DELETE", headers: this.#headers(), keepalive: true }).catch(() => {});
+  }
+
+  socket(path) {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const protocols = ["reenact.v1", ...(this.#token ? [`token.${this.#token}`] : [])];
+    const socket = new WebSocket(`${scheme}//${location.host}${path}`, protocols);
+    socket.binaryType = "arraybuffer";
+    return socket;
+  }
+
+  #headers() {
+    return this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
+  }
+
+  async #ask(path, options) {
+    let answer;
+    try {
+      answer = await fetch(path, { ...options, headers: { ...options.headers, ...this.#headers() } });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refused(0, "unreachable", "The server cannot be reached.");
+    }
+    if (answer.ok) return answer;
+    const problem = await answer.json().catch(() => ({}));
+    const wait = Number(answer.headers.get("Retry-After")) || 0;
+    throw new Refused(answer.status, problem.code ?? "refused", problem.message ?? `Error ${answer.status}`, wait);
+  }
+}
+
+/** The token in the address, which is then hidden: it must not stay in the history or be copied along. */
+export function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    sessionStorage.setItem("token", given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem("token");
+}

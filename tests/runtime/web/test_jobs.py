@@ -1,0 +1,137 @@
+"""Films over HTTP: progress, results, cancelling, failing, and one after the other."""
+
+import json
+import time
+
+import pytest
+from reenact.runtime.media.reader import VideoReader
+from reenact.runtime.provenance import verify
+
+pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
+
+
+def code(answer):
+    return answer.status_code, answer.json()["code"]
+
+
+def events(client, path):
+    with client.stream("GET", f"{path}/events") as answer:
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("data:"):
+                yield json.loads(line[5:])
+
+
+@pytest.fixture(scope="module")
+def film(server, web, tmp_path_factory):
+    """A job of a motion that was followed to its end: what was told meanwhile, and the film."""
+    with server.client() as client:
+        session = web.open_session(client)
+        made = client.post(f"{session}/jobs", json={"photo": "grace-hopper", "motion": "nod", "crop": True})
+        assert made.status_code == 202, made.text
+        path = f"{session}/jobs/{made.json()['id']}"
+        told = list(events(client, path))
+        answer = client.get(f"{path}/file")
+        client.delete(session)
+    file = tmp_path_factory.mktemp("film") / "film.mp4"
+    file.write_bytes(answer.content)
+    return told, answer, file
+
+
+def test_progress_is_told_until_the_film_is_there(film):
+    told, answer, file = film
+    assert told[-1]["state"] == "done"
+    running = [job for job in told if job["state"] == "running"]
+    done = [job["done"] for job in running]
+    assert done == sorted(done)
+    assert len(set(done)) > 2
+    with VideoReader(file) as reader:
+        assert (reader.info.width, reader.info.height) == (512, 512)
+        assert sum(1 for _ in reader) == told[-1]["done"] == told[-1]["total"]
+    assert verify(file).watermark.found
+    assert verify(file).statement is not None
+    assert answer.headers["Content-Type"] == "video/mp4"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="reenact.mp4"'
+
+
+def test_a_video_drives_a_film(film, client, session):
+    video = client.post(f"{session}/videos", content=film[2].read_bytes()).json()
+    assert (video["width"], video["fps"]) == (512, 30)
+    wish = {"photo": "eileen-collins", "video": video["id"], "crop": True}
+    job = client.post(f"{session}/jobs", json=wish).json()
+    assert list(events(client, f"{session}/jobs/{job['id']}"))[-1]["state"] == "done"
+    assert client.delete(f"{session}/videos/{video['id']}").status_code == 204
+    assert code(client.post(f"{session}/jobs", json=wish)) == (404, "no_video")
+
+
+def test_a_video_without_a_face_fails_in_words(client, session, shared_data):
+    content = (shared_data / "hostile/no_face.mp4").read_bytes()
+    video = client.post(f"{session}/videos", content=content).json()["id"]
+    job = client.post(f"{session}/jobs", json={"photo": "grace-hopper", "video": video}).json()
+    last = list(events(client, f"{session}/jobs/{job['id']}"))[-1]
+    assert last["state"] == "failed"
+    assert "face" in last["problem"]
+    assert "/" not in last["problem"]
+    assert code(client.get(f"{session}/jobs/{job['id']}/file")) == (409, "not_ready")
+
+
+def test_jobs_wait_for_their_turn_and_can_be_cancelled(server, client, session, web):
+    """Whoever they belong to; a cancelled one gives its turn to the next at once."""
+    other = web.open_session(client)
+    wish = {"photo": "grace-hopper", "motion": "demo"}
+    first = f"{session}/jobs/{client.post(f'{session}/jobs', json=wish).json()['id']}"
+    second = f"{other}/jobs/{client.post(f'{other}/jobs', json=wish).json()['id']}"
+    web.wait_for(lambda: client.get(first).json()["state"] == "running", "the first job to run")
+    assert client.get(second).json()["state"] == "waiting"
+    assert "reenact_jobs_waiting 1" in client.get("/metrics").text
+    assert client.delete(first).status_code == 204
+    web.wait_for(lambda: client.get(second).json()["state"] == "running", "the second job to run")
+    began = time.monotonic()
+    client.delete(other)
+    assert time.monotonic() - began < 5, "closing a session does not wait for its job's end"
+    assert code(client.get(first)) == (404, "no_job")
+    assert client.get(f"{session}/jobs").json() == []
+
+
+def test_a_process_that_dies_is_told(client, session, web, server):
+    import os
+    import signal
+    from pathlib import Path
+
+    job = client.post(f"{session}/jobs", json={"photo": "grace-hopper", "motion": "demo"}).json()
+    path = f"{session}/jobs/{job['id']}"
+    web.wait_for(lambda: client.get(path).json()["state"] == "running", "the job to run")
+
+    def workers():
+        lines = {stat.parent.name: stat.read_bytes() for stat in Path("/proc").glob("[0-9]*/cmdline")}
+        return [int(pid) for pid, line in lines.items() if b"reenact.runtime.web.worker" in line]
+
+    for pid in web.wait_for(workers, "its process"):
+        os.kill(pid, signal.SIGKILL)
+    last = list(events(client, path))[-1]
+    assert last["state"] == "failed"
+    assert "memory" in last["problem"]
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"photo": "grace-hopper"},
+        {"photo": "grace-hopper", "motion": "nod", "video": "x"},
+        {"photo": "grace-hopper", "motion": "../../etc/passwd.json"},
+        {"photo": "grace-hopper", "motion": "nod", "pose_strength": 9},
+        {"photo": "grace-hopper", "motion": "nod", "output": "/tmp/x.mp4"},
+        {"motion": "nod"},
+        {"photo": "grace-hopper", "motion": "nod", "system": 5},
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(client, session, wish):
+    assert code(client.post(f"{session}/jobs", json=wish)) == (422, "invalid")
+
+
+def test_jobs_of_a_session_are_counted(serve, web):
+    with serve(jobs=1) as running, running.client() as client:
+        session = web.open_session(client)
+        wish = {"photo": "grace-hopper", "motion": "nod"}
+        assert client.post(f"{session}/jobs", json=wish).status_code == 202
+        assert code(client.post(f"{session}/jobs", json=wish)) == (409, "too_many")

@@ -1,0 +1,111 @@
+"""The live portrait over HTTP: settings and their effect, refusals, and what stays when something is refused."""
+
+import numpy as np
+import pytest
+from reenact.runtime.provenance import verify
+
+pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
+
+
+def difference(a, b):
+    return float(np.abs(a.astype(np.int16) - b).mean())
+
+
+def test_another_photo_is_shown_at_once(client, session, web):
+    before = web.picture(client, session)
+    answer = client.patch(f"{session}/live", json={"photo": "grace-hopper"})
+    assert answer.status_code == 200
+    assert answer.json()["photo"] == "grace-hopper"
+    assert difference(web.picture(client, session), before) > 20
+
+
+def test_an_edit_moves_the_standing_portrait_and_rest_brings_it_back(client, session, web):
+    rest = web.picture(client, session)
+    client.patch(f"{session}/live", json={"edits": {"yaw": 15, "mouth_open": 0.5}})
+    turned = web.picture(client, session)
+    assert difference(turned, rest) > 3
+    client.patch(f"{session}/live", json={"edits": {}})
+    assert difference(web.picture(client, session), rest) < 0.5
+
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_quality_is_the_size_of_the_picture(client, session, web, size):
+    client.patch(f"{session}/live", json={"size": size})
+    assert web.picture(client, session).shape == (size, size, 3)
+
+
+def test_the_whole_photo_can_be_shown(client, session, web):
+    head = web.picture(client, session)
+    client.patch(f"{session}/live", json={"whole": True})
+    assert difference(web.picture(client, session), head) > 10
+
+
+def test_settings_that_are_left_out_stay(client, session):
+    client.patch(f"{session}/live", json={"pose_strength": 0.5, "mirror": False})
+    settings = client.patch(f"{session}/live", json={"smoothing": 2.0}).json()
+    assert (settings["pose_strength"], settings["mirror"], settings["smoothing"]) == (0.5, False, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"pose_strength": 3.5}, 422, "invalid"),
+        ({"pose_strength": "much"}, 422, "invalid"),
+        ({"size": 300}, 422, "invalid"),
+        ({"size": 4096}, 422, "invalid"),
+        ({"unknown": 1}, 422, "invalid"),
+        ({"edits": {"smile": 7}}, 409, "not_possible"),
+        ({"edits": {"no_such_control": 0.5}}, 409, "not_possible"),
+        ({"edits": {f"control{n}": 1 for n in range(41)}}, 422, "invalid"),
+        ({"system": "nothing"}, 409, "not_possible"),
+        ({"photo": "../../etc/passwd"}, 404, "no_photo"),
+        ({"photo": "/etc/passwd"}, 404, "no_photo"),
+        ([], 422, "invalid"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_and_nothing_changes(client, session, web, change, status, code):
+    before, standing = client.get(session).json()["settings"], web.picture(client, session)
+    answer = client.patch(f"{session}/live", json=change)
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert client.get(session).json()["settings"] == before
+    assert difference(web.picture(client, session), standing) < 0.5
+
+
+def test_a_number_that_is_none_is_refused(client, session):
+    answer = client.patch(
+        f"{session}/live", content=b'{"edits": {"smile": NaN}}', headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+
+
+def test_a_system_without_its_networks_says_so(client, session, small_home):
+    systems = {system["name"]: system for system in client.get("/api/capabilities").json()["systems"]}
+    assert systems["meshwarp"]["available"]
+    assert not systems["face2face_rho"]["available"]
+    assert "reenact export face2face_rho" in systems["face2face_rho"]["reason"]
+    answer = client.patch(f"{session}/live", json={"system": "face2face_rho"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_possible")
+    assert str(small_home) not in answer.text, "a path of the server is nobody's business"
+    assert client.get(session).json()["settings"]["system"] == "meshwarp"
+
+
+def test_a_snapshot_says_what_it_is(client, session, tmp_path):
+    client.patch(f"{session}/live", json={"size": 512})
+    path = tmp_path / "snapshot.png"
+    path.write_bytes(client.get(f"{session}/live/picture").content)
+    verdict = verify(path)
+    assert verdict.watermark.found
+    assert verdict.statement is not None
+    assert verdict.statement.system == "meshwarp"
+
+
+def test_the_pose_can_be_reset_before_any_frame_came(client, session):
+    assert client.post(f"{session}/live/reset-pose").status_code == 204
+
+
+def test_capabilities_tell_what_may_be_asked_for(client):
+    told = client.get("/api/capabilities").json()
+    assert told["sizes"] == [256, 384, 512, 768]
+    assert "nod" in told["motions"]
+    assert {"name": "yaw", "low": -60.0, "high": 60.0} in told["controls"]
+    assert told["limits"]["photo_bytes"] > 1_000_000

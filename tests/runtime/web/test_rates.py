@@ -1,0 +1,45 @@
+"""How often something may happen."""
+
+from reenact.runtime.web.rates import MOST_ADDRESSES, RateLimiter
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_passes_then_the_average_counts():
+    clock = Clock()
+    limiter = RateLimiter(per_second=2.0, burst=3, clock=clock)
+    assert [limiter.wait("a") for _ in range(4)] == [0, 0, 0, 0.5]
+    clock.now = 0.5
+    assert limiter.wait("a") == 0
+    assert limiter.wait("a") == 0.5
+
+
+def test_addresses_do_not_pay_for_each_other():
+    limiter = RateLimiter(per_second=1.0, burst=1, clock=Clock())
+    assert limiter.wait("a") == 0
+    assert limiter.wait("a") > 0
+    assert limiter.wait("b") == 0
+
+
+def test_a_pause_gives_no_more_than_one_burst():
+    clock = Clock()
+    limiter = RateLimiter(per_second=1.0, burst=2, clock=clock)
+    clock.now = 1000.0
+    assert [limiter.wait("a") == 0 for _ in range(3)] == [True, True, False]
+
+
+def test_addresses_beyond_the_most_are_forgotten_longest_unseen_first():
+    clock = Clock()
+    limiter = RateLimiter(per_second=0.001, burst=1, clock=clock)
+    limiter.wait("first")
+    for number in range(MOST_ADDRESSES - 1):
+        limiter.wait(str(number))
+    assert limiter.wait("first") > 0, "it was seen again, so it is not the one to go"
+    limiter.wait("one more")
+    assert limiter.wait("0") == 0, "forgotten, so it begins anew"
+    assert len(limiter._buckets) == MOST_ADDRESSES

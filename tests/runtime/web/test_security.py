@@ -1,0 +1,257 @@
+"""Who may ask: Host, Origin, token, rate; and what every answer carries. Without networks: the gate alone."""
+
+import asyncio
+import socket
+
+import pytest
+from reenact.errors import ReenactError
+
+httpx = pytest.importorskip("httpx", reason="the server's tests need httpx, which is not installed")
+pytest.importorskip("fastapi", reason="the server needs fastapi, which is not installed")
+from reenact.runtime.web import server  # noqa: E402
+from reenact.runtime.web.metrics import Metrics  # noqa: E402
+from reenact.runtime.web.security import PROTOCOL, TOKEN_PREFIX, Gate  # noqa: E402
+from reenact.runtime.web.settings import ServeSettings, WebLimits, is_loopback, resolve_token  # noqa: E402
+from starlette.applications import Starlette  # noqa: E402
+from starlette.responses import PlainTextResponse  # noqa: E402
+from starlette.routing import Route, WebSocketRoute  # noqa: E402
+
+TOKEN = "correct-horse-battery"
+
+
+def inner():
+    async def answer(request):
+        return PlainTextResponse("in")
+
+    async def socket(websocket):
+        await websocket.accept(PROTOCOL)
+        await websocket.send_text("in")
+        await websocket.close()
+
+    paths = ("/", "/static/main.js", "/api/health", "/api/sessions", "/metrics")
+    return Starlette(
+        routes=[
+            *(Route(path, answer, methods=["GET", "POST"]) for path in paths),
+            WebSocketRoute("/live", socket),
+        ]
+    )
+
+
+class Asked:
+    """The gate with something behind it, asked without a network."""
+
+    def __init__(self, settings):
+        self.metrics = Metrics()
+        self.app = Gate(inner(), settings, self.metrics)
+
+    def get(self, path, headers=None):
+        return self.ask("GET", path, headers)
+
+    def post(self, path, headers=None):
+        return self.ask("POST", path, headers)
+
+    def ask(self, method, path, headers):
+        async def asking():
+            transport = httpx.ASGITransport(self.app, client=("192.0.2.9", 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+                return await client.request(method, path, headers=headers)
+
+        return asyncio.run(asking())
+
+    def socket(self, *subprotocols, **headers):
+        """What the server sends when a WebSocket is opened."""
+        given = {"host": "127.0.0.1:8000", "sec-websocket-protocol": ", ".join(subprotocols), **headers}
+        scope = {
+            "type": "websocket",
+            "path": "/live",
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "subprotocols": list(subprotocols),
+            "client": ("192.0.2.9", 1),
+            "extensions": {"websocket.http.response": {}},
+        }
+        sent = []
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(self.app(scope, receive, send))
+        return sent
+
+
+def gate(host="127.0.0.1", **settings):
+    return Asked(ServeSettings(host=host, port=8000, **settings))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "127.0.0.2", "localhost.:8000"]
+)
+def test_names_of_this_machine_are_answered(host):
+    assert gate().get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "192.168.1.5:8000", "localhost@evil.example"),
+        *("", "localhost/evil", "localhost:8000:9", "evil.example#localhost", "localhost:x"),
+    ],
+)
+def test_other_names_are_refused_so_that_no_name_can_be_rebound_to_us(host):
+    answer = gate().get("/", headers={"Host": host})
+    assert answer.status_code == 421
+    assert answer.json()["code"] == "wrong_host"
+
+
+def test_a_server_for_all_addresses_answers_to_its_machines_name_which_it_prints():
+    settings = ServeSettings(host="0.0.0.0", port=8000, token=TOKEN)
+    printed = server.address(settings)
+    assert printed == f"http://{socket.gethostname()}:8000/#token={TOKEN}"
+    assert (
+        gate("0.0.0.0", token=TOKEN).get("/", headers={"Host": f"{socket.gethostname()}:8000"}).status_code
+        == 200
+    )
+    assert server.address(ServeSettings(host="::1", port=1)) == "http://[::1]:1/"
+
+
+def test_a_reachable_server_answers_to_addresses_and_to_names_it_was_told():
+    client = gate("0.0.0.0", token=TOKEN, allowed_hosts=("Studio.local",))
+    assert client.get("/", headers={"Host": "192.168.1.5:8000"}).status_code == 200
+    assert client.get("/", headers={"Host": "studio.local:8000"}).status_code == 200
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9000"},
+        {"Origin": "http://localhost:8000"},
+        {"Origin": "file://127.0.0.1:8000"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://evil.example", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_requests_of_other_pages_are_refused(headers):
+    answer = gate().post("/api/sessions", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "wrong_origin"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://127.0.0.1:8000", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://127.0.0.1:8000"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_our_own_page_and_programs_are_let_in(headers):
+    assert gate().post("/api/sessions", headers=headers).status_code == 200
+
+
+def test_a_link_from_another_page_opens_ours():
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert gate().get("/", headers=headers).status_code == 200
+
+
+def test_a_websocket_of_another_page_is_refused():
+    first = gate().socket(PROTOCOL, origin="http://evil.example")[0]
+    assert (first["type"], first["status"]) == ("websocket.http.response.start", 403)
+    assert gate().socket(PROTOCOL, origin="http://127.0.0.1:8000")[0]["type"] == "websocket.accept"
+
+
+def test_without_the_token_only_the_page_itself_is_given():
+    client = gate("0.0.0.0", token=TOKEN)
+    open_to_all = ("/", "/static/main.js", "/api/health")
+    assert [client.get(path).status_code for path in open_to_all] == [200, 200, 200]
+    for path in ("/api/sessions", "/metrics", "/static", "/api/healthy"):
+        assert client.get(path).status_code == 401, path
+    refused = client.post("/api/sessions")
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_needed")
+    assert refused.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "given", ["Bearer wrong-horse-battery", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer", "ü"]
+)
+def test_a_wrong_token_is_refused(given):
+    headers = {"Authorization": given.encode("latin-1")}
+    assert gate("0.0.0.0", token=TOKEN).get("/metrics", headers=headers).status_code == 401
+
+
+def test_the_right_token_lets_in():
+    client = gate("0.0.0.0", token=TOKEN)
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text == "in"
+    accepted = client.socket(PROTOCOL, TOKEN_PREFIX + TOKEN)[0]
+    assert (accepted["type"], accepted["subprotocol"]) == ("websocket.accept", PROTOCOL)
+    assert client.socket(PROTOCOL, TOKEN_PREFIX + "wrong")[0]["status"] == 401
+    assert client.socket(PROTOCOL)[0]["status"] == 401
+
+
+def test_guessing_tokens_is_slowed_down_and_the_right_one_still_works():
+    client = gate("0.0.0.0", token=TOKEN)
+    statuses = [
+        client.get("/metrics", headers={"Authorization": f"Bearer {n:020}"}).status_code for n in range(14)
+    ]
+    assert statuses[:10] == [401] * 10
+    assert statuses[-1] == 429
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_too_many_requests_are_told_when_to_come_back():
+    limits = WebLimits(requests_per_second=1.0, requests_at_once=3)
+    client = gate(limits=limits)
+    answers = [client.get("/") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert client.metrics.value("reenact_refusals_total", reason="too_many_requests") == 2
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_every_answer_carries_strict_headers():
+    for answer in (
+        gate().get("/"),
+        gate().get("/nothing"),
+        gate().get("/", headers={"Host": "evil.example"}),
+    ):
+        policy = answer.headers["Content-Security-Policy"]
+        for part in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"):
+            assert part in policy.split("; ")
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "microphone=()" in answer.headers["Permissions-Policy"]
+    assert gate().get("/api/sessions").headers["Cache-Control"] == "no-store"
+
+
+def test_others_may_reach_it_only_with_a_token():
+    for host in ("0.0.0.0", "192.168.1.5", "::", "studio.local"):
+        with pytest.raises(ReenactError, match="--token auto"):
+            ServeSettings(host=host)
+        ServeSettings(host=host, token=TOKEN)
+
+
+def test_loopback_addresses_need_no_token():
+    assert all(is_loopback(host) for host in ("127.0.0.1", "127.8.9.10", "::1", "localhost"))
+    assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "128.0.0.1", "localhost.evil.example", ""))
+
+
+def test_tokens_are_long_and_those_made_are_never_the_same():
+    assert resolve_token(None) is None
+    first, second = resolve_token("auto"), resolve_token("auto")
+    assert first is not None
+    assert len(first) >= 32
+    assert first != second
+    assert resolve_token(TOKEN) == TOKEN
+    for bad in ("short", "has spaces in it all over", "ünïcödetokenünïcöde", "control\x00characters"):
+        with pytest.raises(ReenactError, match="--token"):
+            resolve_token(bad)
+
+
+def test_certificate_and_key_belong_together(tmp_path):
+    with pytest.raises(ReenactError, match="--tls-key"):
+        ServeSettings(tls_certificate=tmp_path / "cert.pem")

@@ -1,0 +1,160 @@
+"""Sessions: bounded, isolated, found again, and gone without a trace when their client is."""
+
+import gc
+import socket
+import threading
+import weakref
+
+import pytest
+
+pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
+websockets = pytest.importorskip("websockets.sync.client", reason="the server needs websockets")
+
+
+def threads():
+    names = (thread.name for thread in threading.enumerate())
+    return sorted(name for name in names if name.startswith("reenact-") and "web-work" not in name)
+
+
+def code(answer):
+    return answer.status_code, answer.json()["code"]
+
+
+def test_a_session_begins_with_a_portrait_that_stands(client, session, web):
+    told = client.get(session).json()
+    assert told["settings"]["photo"] == "eileen-collins"
+    assert told["status"]["state"] == "waiting"
+    assert web.picture(client, session).shape == (384, 384, 3)
+
+
+def test_the_next_one_is_told_to_wait_until_a_place_is_free(serve, web):
+    with serve(sessions=2) as running, running.client() as client:
+        first, _ = web.open_session(client), web.open_session(client)
+        refused = client.post("/api/sessions")
+        assert code(refused) == (503, "busy")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert "2 places" in refused.json()["message"]
+        assert 'reenact_refusals_total{reason="busy"} 1' in client.get("/metrics").text
+        assert client.delete(first).status_code == 204
+        web.open_session(client)
+
+
+def test_waiting_for_a_place_is_not_held_against_anybody(serve, web):
+    with serve(sessions=1, openings_at_once=2) as running, running.client() as client:
+        path = web.open_session(client)
+        assert [client.post("/api/sessions").status_code for _ in range(6)] == [503] * 6
+        client.delete(path)
+        client.delete(web.open_session(client))
+        assert code(client.post("/api/sessions")) == (429, "too_many_requests")
+
+
+def test_what_one_session_has_no_other_can_see(client, session, web, hopper_jpeg):
+    other = web.open_session(client)
+    photo = client.post(f"{session}/photos", content=hopper_jpeg).json()["id"]
+    job = client.post(f"{session}/jobs", json={"photo": "grace-hopper", "motion": "blink"}).json()["id"]
+    assert photo not in {shown["id"] for shown in client.get(f"{other}/photos").json()}
+    assert code(client.get(f"{other}/photos/{photo}/thumbnail")) == (404, "no_photo")
+    assert code(client.patch(f"{other}/live", json={"photo": photo})) == (404, "no_photo")
+    assert code(client.post(f"{other}/jobs", json={"photo": photo, "motion": "nod"})) == (404, "no_photo")
+    assert code(client.get(f"{other}/jobs/{job}")) == (404, "no_job")
+    assert client.get(f"{other}/jobs").json() == []
+    assert client.get(f"{session}/photos/{photo}/thumbnail").status_code == 200
+    client.delete(other)
+
+
+def test_settings_of_one_session_change_no_other(client, session, web):
+    other = web.open_session(client)
+    before = web.picture(client, other)
+    client.patch(f"{session}/live", json={"photo": "grace-hopper", "edits": {"smile": 1.0}})
+    assert client.get(other).json()["settings"]["photo"] == "eileen-collins"
+    assert (web.picture(client, other) == before).all()
+    client.delete(other)
+
+
+def test_closing_gives_back_threads_and_files(server, client, web, hopper_jpeg):
+    web.wait_for(lambda: not list(server.folder.iterdir()), "the folders of other tests to go")
+    before = threads()
+    path = web.open_session(client)
+    client.post(f"{path}/photos", content=hopper_jpeg)
+    kept = list(server.folder.iterdir())
+    assert len(kept) == 1
+    assert kept[0].stat().st_mode & 0o077 == 0, "nobody else may look into it"
+    assert server.folder.stat().st_mode & 0o077 == 0
+    assert len(threads()) > len(before)
+    assert client.delete(path).status_code == 204
+    assert list(server.folder.iterdir()) == []
+    assert threads() == before
+    assert code(client.get(path)) == (404, "no_session")
+
+
+def test_closing_gives_back_memory(server, client, web, hopper_jpeg):
+    path = web.open_session(client)
+    client.post(f"{path}/photos", content=hopper_jpeg)
+    client.post(f"{path}/recordings")
+    client.patch(f"{path}/live", json={"size": 768})
+    session = server.service.sessions.get(path.rpartition("/")[2])
+    held = [
+        weakref.ref(thing) for thing in (session, session.live, session.live._stage.live, session.live.newest)
+    ]
+    del session
+    client.delete(path)
+
+    def gone():
+        gc.collect()
+        return all(reference() is None for reference in held)
+
+    web.wait_for(gone, "the session, its portrait and its picture to be freed")
+
+
+def test_a_session_that_nobody_asks_for_ends(serve, web):
+    with serve(sessions=1, idle_seconds=1.0) as running, running.client() as client:
+        path = web.open_session(client)
+        web.wait_for(lambda: client.get("/api/health").json()["sessions"] == 0, "the session to end")
+        assert code(client.get(path)) == (404, "no_session")
+        web.open_session(client)
+
+
+def test_a_client_that_vanishes_leaves_nothing_behind(serve, web):
+    """The connection breaks without a goodbye: the socket is shut below the WebSocket."""
+    with serve(sessions=1, reconnect_seconds=0.5) as running, running.client() as client:
+        path = web.open_session(client)
+        with websockets.connect(f"ws://127.0.0.1:{running.port}{path}/live") as line:
+            line.recv(timeout=10)
+            assert 'reenact_connections{transport="websocket"} 1' in client.get("/metrics").text
+            line.socket.shutdown(socket.SHUT_RDWR)
+        web.wait_for(lambda: client.get("/api/health").json()["sessions"] == 0, "the session to end")
+        assert list(running.folder.iterdir()) == []
+        assert 'reenact_connections{transport="websocket"} 0' in client.get("/metrics").text
+
+
+def test_a_page_that_comes_back_in_time_finds_its_session(serve, web):
+    with serve(sessions=1, reconnect_seconds=30.0) as running, running.client() as client:
+        path = web.open_session(client)
+        client.patch(f"{path}/live", json={"photo": "grace-hopper"})
+        for _ in range(2):
+            with websockets.connect(f"ws://127.0.0.1:{running.port}{path}/live") as line:
+                line.recv(timeout=10)
+        assert client.get(path).json()["settings"]["photo"] == "grace-hopper"
+
+
+def test_a_page_that_nobody_uses_is_told_and_its_place_given_free(serve, web):
+    with serve(sessions=1, unused_seconds=1.0) as running, running.client() as client:
+        path = web.open_session(client)
+        with websockets.connect(f"ws://127.0.0.1:{running.port}{path}/live") as line:
+            messages = []
+            web.wait_for(
+                lambda: messages.append(line.recv(timeout=10)) or '"ended"' in messages[-1],  # type: ignore[func-returns-value]
+                "the end",
+            )
+            assert '"unused":true' in messages[-1].replace(" ", "")
+        web.wait_for(lambda: client.post("/api/sessions").status_code == 201, "its place")
+
+
+def test_a_stopped_server_leaves_no_folder_and_no_thread(serve, web):
+    before = threads()
+    with serve(sessions=2) as running, running.client() as client:
+        web.open_session(client)
+        folder = running.folder
+        assert folder.is_dir()
+    assert not folder.exists()
+    assert threads() == before
