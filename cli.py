@@ -14,7 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .cli_build import add_model, export, train
-from .console import guarded, print_stages, progress_bar, say, show_doctor, show_models, show_stats, tell
+from .cli_gpu import build
+from .cli_live import live
+from .cli_reconstruct import reconstruct
+from .cli_serve import serve
+from .cli_verify import VERIFY_EXAMPLES, verify
+from .console import (
+    Debug,
+    guarded,
+    print_stages,
+    progress_bar,
+    say,
+    show_doctor,
+    show_models,
+    show_stats,
+    tell,
+    tell_where,
+)
 from .errors import ReenactError
 
 if TYPE_CHECKING:
@@ -41,6 +57,13 @@ app.command(
 app.command(epilog="Example: reenact train face2face_rho --config voxceleb.ini --vgg vgg19-dcbb9e9d.pth")(
     train
 )
+app.command(epilog=VERIFY_EXAMPLES)(verify)
+app.command(epilog="Example: reenact build ~/.cache/reenact/bundles/face2face_rho --precision fp16")(build)
+app.command(epilog="Example: reenact serve")(serve)
+app.command(epilog="Example: reenact reconstruct photo.jpg -o heads --animate")(reconstruct)
+app.command(
+    epilog="Example: reenact live photo.jpg --camera 0, or without a camera: reenact live --camera test"
+)(live)
 models.command("add", epilog="Example: reenact models add face2face_rho checkpoints/voxceleb_face2facerho")(
     add_model
 )
@@ -51,10 +74,16 @@ class PrecisionName(StrEnum):
 
     auto = "auto"
     fp32 = "fp32"
+    fp16 = "fp16"
     bf16 = "bf16"
 
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+class MotionSourceName(StrEnum):
+    """Who sees the driving's expression."""
+
+    auto = "auto"
+    tracker = "tracker"
+    deca = "deca"
 
 
 def main() -> None:
@@ -182,6 +211,10 @@ def run(
     precision: Annotated[
         PrecisionName, typer.Option(help="Arithmetic of the networks.")
     ] = PrecisionName.auto,
+    motion_source: Annotated[
+        MotionSourceName,
+        typer.Option(help="Who sees the driving's expression; auto is deca where its bundle can be used."),
+    ] = MotionSourceName.auto,
     smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Filter the tracking.")] = True,
     codec: Annotated[
         str | None,
@@ -201,6 +234,9 @@ def run(
         float | None,
         typer.Option(min=1, max=240, metavar="N", help="Even frame rate of the result.", show_default=False),
     ] = None,
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Mark the result as AI-generated; see reenact verify.")
+    ] = True,
     stats: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write times and counts to this JSON file.", show_default=False),
@@ -223,7 +259,10 @@ def run(
             _run_fits(
                 *(source, source_fit, driving_fit, output, stats),
                 settings={"bundle": bundle, "backend": backend, "precision": precision.value},
-                how={"fps": fps or 25.0, "codec": codec, "crf": crf, "limits": _limits(max_pixels, None)},
+                how={
+                    **{"fps": fps or 25.0, "codec": codec, "crf": crf, "mark": mark},
+                    "limits": _limits(max_pixels, None),
+                },
             )
         return
     if (driving is None) == (motion is None):
@@ -252,12 +291,15 @@ def run(
             bundle=bundle,
             backend=backend,
             precision=precision.value,
+            motion_source=motion_source.value,
             face=face,
             driving_face=driving_face,
             crop=crop,
             smooth=smooth,
             limits=_limits(max_pixels, max_seconds),
+            mark=mark,
         ) as reenactor:
+            tell_where(backend)
 
             def work() -> "StreamStats":
                 with progress_bar(output.name) as progress:
@@ -275,6 +317,7 @@ def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the two results.")
     ] = Path("reenact-demo"),
+    mark: Annotated[bool, typer.Option("--mark/--no-mark", help="Mark the results as AI-generated.")] = True,
     debug: Debug = False,
 ) -> None:
     """Bring two public-domain portraits to life: one by a motion, the other driven by that result."""
@@ -292,13 +335,14 @@ def demo(
             ) from error
         _fetch_models()
         with (
-            Reenactor(assets.portrait("eileen_collins")) as reenactor,
+            Reenactor(assets.portrait("eileen_collins"), mark=mark) as reenactor,
             progress_bar(first.name) as progress,
         ):
+            tell_where("auto")
             moved = reenactor.run_motion("demo", first, progress=progress)
         say(f"{first}: Eileen Collins, moved by the motion 'demo': {moved.fps:.1f} fps")
         with (
-            Reenactor(assets.portrait("grace_hopper")) as reenactor,
+            Reenactor(assets.portrait("grace_hopper"), mark=mark) as reenactor,
             progress_bar(second.name) as progress,
         ):
             driven = reenactor.run(first, second, progress=progress)
@@ -361,7 +405,7 @@ def models_path(
 # What can be said of a run from fits; everything else needs tracking.
 _WITH_FITS = {
     *("source", "output", "source_fit", "driving_fit", "system", "bundle", "backend", "precision"),
-    *("codec", "crf", "fps", "stats", "max_pixels", "debug"),
+    *("codec", "crf", "fps", "mark", "stats", "max_pixels", "debug"),
 }
 
 
@@ -389,6 +433,8 @@ def _run_fits(
 ) -> None:
     from .runtime.systems.face2face_rho.fits import reenact_fits
     from .runtime.systems.protocol import SystemSettings
+
+    tell_where(settings["backend"])
 
     def work() -> "StreamStats":
         with progress_bar(output.name) as progress:

@@ -1,5 +1,6 @@
 """The commands for those who have checkpoints: keep one, export a bundle, train. They need torch."""
 
+import tempfile
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -7,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from .console import INTERRUPTED, guarded, say, show_checked, tell
+from .console import INTERRUPTED, Debug, guarded, say, show_checked, tell
 from .errors import ReenactError
 
 __all__ = ["add_model", "export", "train"]
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-System = Annotated[str, typer.Argument(metavar="SYSTEM", help="face2face_rho.", show_default=False)]
+System = Annotated[str, typer.Argument(metavar="SYSTEM", help="face2face_rho or deca.", show_default=False)]
 Suffix = Annotated[
     str | None,
     typer.Option(
@@ -30,10 +30,23 @@ Config = Annotated[
 ]
 
 
+class BundlePrecision(StrEnum):
+    """Arithmetic that a bundle's graphs are written in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
 def add_model(
-    system: System,
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="With the published files.", show_default=False)
+    system: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYSTEM", help="face2face_rho, deca, or FLAME's files: flame.", show_default=False
+        ),
+    ],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The published file, or its folder.", show_default=False)
     ],
     suffix: Suffix = None,
     config: Config = None,
@@ -42,10 +55,15 @@ def add_model(
     """Check a published checkpoint, without executing what is in it, and keep it for later exports."""
     with guarded(debug):
         _require_torch()
-        from .export import exporter
+        from .export import keeper
 
-        place = exporter(system).add_checkpoint(folder, suffix=suffix, config=config)
-        say(f"{system}: checked and kept in {place}; next: reenact export {system} --size 512")
+        module = keeper(system)
+        given = {name: value for name, value in (("suffix", suffix), ("config", config)) if value is not None}
+        for name in given:
+            if name not in module.ADD_OPTIONS:
+                raise ReenactError(f"--{name} means nothing for {system}; leave it out")
+        added = module.add_checkpoint(path, **given)
+        say(f"{system}: checked and kept in {added.folder}" + (f"; next: {added.next}" if added.next else ""))
 
 
 def export(
@@ -59,8 +77,13 @@ def export(
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Side of the networks' pictures, a multiple of 16.")
-    ] = 512,
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side of the networks' pictures, a multiple of 16; face2face_rho has 512, deca always 224.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -76,27 +99,42 @@ def export(
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="What the bundle says of the weights' licence.")
     ] = "not stated; see where the checkpoint came from",
+    precision: Annotated[
+        BundlePrecision,
+        typer.Option(
+            help="What frames are computed in, written into the graph; TensorRT builds any from fp32."
+        ),
+    ] = BundlePrecision.fp32,
     debug: Debug = False,
 ) -> None:
     """Turn a checkpoint into a bundle of ONNX graphs, each checked against the PyTorch reference."""
     with guarded(debug):
         _require_torch()
         from .export import exporter
+        from .export.precision import Half, write_halved
+        from .runtime.bundle import check_place
         from .runtime.files import bundle_home
 
         maker = exporter(system)
         folder = output or bundle_home(system)
         replaced = (folder / "manifest.json").is_file()
-        bundle, checked = maker.export(
-            maker.read_checkpoint(checkpoint, suffix=suffix, config=config),
-            size,
-            folder,
-            licence,
-        )
-        show_checked(checked)
+        read = maker.read_checkpoint(checkpoint, suffix=suffix, config=config)
+        side = maker.DEFAULT_SIZE if size is None else size
+        if precision is BundlePrecision.fp32:
+            bundle, checked = maker.export(read, side, folder, licence)
+            show_checked(checked)
+        else:
+            check_place(folder)
+            with tempfile.TemporaryDirectory() as workplace:
+                whole, checked = maker.export(read, side, Path(workplace) / "fp32", licence)
+                show_checked(checked)
+                half: Half = "fp16" if precision is BundlePrecision.fp16 else "bf16"
+                bundle, reports = write_halved(whole, half, folder, maker.WHOLE)
+            for name, report in reports.items():
+                say(f"{name} in {report}")
         named = f" --bundle {bundle.folder}" if output else ""
         ready = "is ready, in place of the bundle that was there" if replaced else "is ready"
-        say(f"{bundle.folder} {ready}; next: reenact run PHOTO VIDEO --system {system}{named} -o out.mp4")
+        say(f"{bundle.folder} {ready}; next: {maker.NEXT}{named}")
 
 
 class TrainPrecision(StrEnum):
@@ -109,13 +147,18 @@ class TrainPrecision(StrEnum):
 def train(
     system: System,
     config: Annotated[
-        Path, typer.Option(metavar="INI", help="Settings in the published format.", show_default=False)
+        Path,
+        typer.Option(
+            metavar="INI",
+            help="Settings: face2face_rho's published file; docs/deca_training.md has deca's.",
+            show_default=False,
+        ),
     ],
     vgg: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="torchvision's VGG19 weights; by default from torch hub's cache.",
+            help="torchvision's VGG19 weights, where a loss needs them; by default from torch hub's cache.",
             show_default=False,
         ),
     ] = None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,13 +12,15 @@ from .errors import ReenactError
 
 if TYPE_CHECKING:
     from .export.onnx import Checked
-    from .runtime.doctor import DoctorReport
+    from .runtime.doctor import DoctorReport, GpuReport
     from .runtime.models import ModelStatus
     from .runtime.running import Progress
     from .runtime.stream import StreamStats
 
 __all__ = [
+    "FAILED",
     "INTERRUPTED",
+    "Debug",
     "guarded",
     "print_stages",
     "progress_bar",
@@ -28,9 +30,12 @@ __all__ = [
     "show_models",
     "show_stats",
     "tell",
+    "tell_where",
 ]
 
 FAILED, INTERRUPTED = 1, 130
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def say(message: str) -> None:
@@ -41,6 +46,16 @@ def say(message: str) -> None:
 def tell(message: str) -> None:
     """One line of remark on the error stream."""
     _line(Console(stderr=True, highlight=False), message)
+
+
+def tell_where(backend: str) -> None:
+    """Say, where `auto` has no GPU to choose, what computes instead; BackendError for a backend that is none."""
+    from .runtime.engine import choose, no_gpu
+
+    chosen = choose(backend)
+    reason = no_gpu() if backend == "auto" else None
+    if reason:
+        tell(f"no GPU is used ({reason}); computing with {chosen.executes}")
 
 
 @contextmanager
@@ -143,6 +158,7 @@ def show_doctor(report: "DoctorReport") -> None:
     features = f", {' '.join(report.cpu_features)}" if report.cpu_features else ""
     say(f"CPU: {report.cpu}, {report.cores} cores{features}")
     say(f"FFmpeg {report.ffmpeg}; files are kept in {report.home}")
+    _show_gpu(report.gpu)
     if report.backend is None:
         say("Backend: none can run here")
     else:
@@ -163,6 +179,19 @@ def show_doctor(report: "DoctorReport") -> None:
     _out().print(packages)
     ready = sum(model.verified for model in report.models)
     say(f"Model files: {ready} of {len(report.models)} ready; see reenact models list")
+
+
+def _show_gpu(gpu: "GpuReport") -> None:
+    if gpu.device is None:
+        say(f"GPU: none ({gpu.reason})")
+    else:
+        major, minor = gpu.device.compute_capability
+        say(
+            f"GPU: {gpu.device.name}, compute capability {major}.{minor}, driver for CUDA {gpu.device.driver}"
+        )
+    kernels = f"not here: {gpu.kernels}" if gpu.kernels else "ready"
+    say(f"CUDA kernels: {kernels}; NVRTC {gpu.nvrtc or 'is not installed'}")
+    say(f"ONNX Runtime was built with {', '.join(gpu.providers) or 'nothing that is known'}")
 
 
 def _out() -> Console:

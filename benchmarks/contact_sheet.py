@@ -31,7 +31,7 @@ def contact_sheet(driving: Path, photos: list[Path], *, moments: int, cell: int,
     rows = [[frames[0].image, *(frames[i].image for i in shown)]]
     for photo in photos:
         try:
-            with Reenactor(photo, system=system, crop=True) as reenactor:
+            with Reenactor(photo, system=system, crop=True, mark=False) as reenactor:
                 outputs = [reenactor.animate(frame.image, time=frame.time) for frame in frames]
                 rows.append([reenactor.portrait.image, *(outputs[i] for i in shown)])
         except ReenactError as error:

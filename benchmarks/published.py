@@ -17,10 +17,9 @@ from ..errors import ReenactError
 from ..export import exporter
 from ..export.face2face_rho import samples
 from ..export.face2face_rho_graphs import FrameGraph, Sizes, SourceGraph, normalised
-from ..reference import build
-from ..reference.face2face_rho import MotionNet, RenderingNet, SourceFeatures
-from ..reference.fill import Rules, fill
+from ..reference.face2face_rho import MotionNet, RenderingNet
 from ..runtime.media.frame import Image
+from .face2face_rho import PublishedFrame, networks_by_rule
 
 __all__ = ["SYSTEMS", "Way", "Ways", "face2face_rho"]
 
@@ -44,20 +43,6 @@ class Ways:
     weights: str  # where they are from
 
 
-class _Published(nn.Module):
-    """What the authors of Face2Face-rho run for each driving frame."""
-
-    def __init__(self, rendering: RenderingNet, motion: MotionNet) -> None:
-        super().__init__()
-        self.rendering, self.motion = rendering, motion
-
-    def forward(self, *given: Tensor) -> Tensor:
-        """Four features, three inputs of the motion network (1, 9, s, s), pose (1, 6); (1, 3, S, S) in [-1, 1]."""
-        *features, input1, input2, input3, head_pose = given
-        field = self.motion(input1, input2, input3).high
-        return self.rendering.decode(SourceFeatures(*features), field, head_pose)
-
-
 def face2face_rho(checkpoint: Path | None, size: int) -> Ways:
     """Face2Face-rho on a portrait, turned; `size` is a multiple of 64, as the published networks need it."""
     sizes = Sizes.of(size)
@@ -75,7 +60,7 @@ def face2face_rho(checkpoint: Path | None, size: int) -> Ways:
         inputs[f"input{i}"] = torch.cat([*drawn, seen[:, :, ::step, ::step]], 1)
     inputs["head_pose"] = frame["head_pose"][None]
     return Ways(
-        published=Way(_Published(rendering, motion), inputs, ("picture",), _levels),
+        published=Way(PublishedFrame(rendering, motion), inputs, ("picture",), _levels),
         ours=Way(FrameGraph(rendering, motion, sizes), kept | frame, FrameGraph.outputs, np.asarray),
         weights=weights,
     )
@@ -89,13 +74,7 @@ def _rho_networks(checkpoint: Path | None) -> tuple[RenderingNet, MotionNet, str
             read.network("motion_net", MotionNet),
             read.origin,
         )
-    rendering, motion = build("face2face_rho/rendering_net"), build("face2face_rho/motion_net")
-    assert isinstance(rendering, RenderingNet)
-    assert isinstance(motion, MotionNet)
-    fill(rendering, Rules(gain={r"\.conv\.(0|3|6)\.weight$": 0.8, r"embedding_module[12]\.0\.weight$": 4.0}))
-    small = {r"\.conv2\.weight$": 0.3, r"^model[12]_3\.weight$": 0.1, r"^f1_motion\.weight$": 0.5}
-    fill(motion, Rules(gain=small))
-    return rendering, motion, "made by rule, not trained"
+    return (*networks_by_rule(), "made by rule, not trained")
 
 
 def _levels(picture: NDArray[Any]) -> Image:

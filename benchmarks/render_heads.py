@@ -186,7 +186,8 @@ def render_head(
     drawn = assets.drawn
     depth = np.full((2 * size, 2 * size), np.inf, np.float32)
     seen, weights = _blank(2 * size)
-    _rasterise(fine, assets.triangles[drawn], depth, seen, weights, 0.0)
+    corner_uv, opaque = np.zeros((len(drawn), 3, 2), np.float32), np.ones((1, 1), np.float32)
+    _rasterise(fine, assets.triangles[drawn], corner_uv, opaque, np.float32(0), depth, seen, weights)
     facing = normals(vertices, assets.triangles[drawn]) @ rotation.T
     colours = np.empty((2 * size, 2 * size, 3), np.float32)
     colours[:] = look.background
@@ -263,7 +264,7 @@ def _draw_part(
     for threshold in (0.02, 0.5):  # soft fringes first, then the body
         seen, weights = _blank(size)
         nearest = depth.copy()
-        _rasterise_cutout(
+        _rasterise(
             pixels, part.triangles, part.corner_uv, alpha, np.float32(threshold), nearest, seen, weights
         )
         hit = seen >= 0
@@ -313,34 +314,6 @@ def _blank(size: int) -> tuple[Ints, Floats]:
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _rasterise(
-    points: Floats, triangles: Ints, depth: Floats, seen: Ints, weights: Floats, bias: float
-) -> None:
-    """Nearest triangle of each pixel, both sides drawn."""
-    height, width = depth.shape
-    for t in range(len(triangles)):
-        a, b, c = points[triangles[t, 0]], points[triangles[t, 1]], points[triangles[t, 2]]
-        area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-        if abs(area) < 1e-9:
-            continue
-        x0, x1 = max(0, int(min(a[0], b[0], c[0]))), min(width - 1, int(max(a[0], b[0], c[0])) + 1)
-        y0, y1 = max(0, int(min(a[1], b[1], c[1]))), min(height - 1, int(max(a[1], b[1], c[1])) + 1)
-        for y in range(y0, y1 + 1):
-            for x in range(x0, x1 + 1):
-                px, py = x + 0.5, y + 0.5
-                wb = ((px - a[0]) * (c[1] - a[1]) - (py - a[1]) * (c[0] - a[0])) / area
-                wc = ((b[0] - a[0]) * (py - a[1]) - (b[1] - a[1]) * (px - a[0])) / area
-                wa = 1 - wb - wc
-                if wa < 0 or wb < 0 or wc < 0:
-                    continue
-                z = wa * a[2] + wb * b[2] + wc * c[2] - bias
-                if z < depth[y, x]:
-                    depth[y, x] = z
-                    seen[y, x] = t
-                    weights[y, x, 0], weights[y, x, 1], weights[y, x, 2] = wa, wb, wc
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _rasterise_cutout(
     points: Floats,
     triangles: Ints,
     corner_uv: Floats,
@@ -350,7 +323,10 @@ def _rasterise_cutout(
     seen: Ints,
     weights: Floats,
 ) -> None:
-    """Like `_rasterise`, but fragments whose alpha is below the threshold are left out."""
+    """Nearest triangle of each pixel, both sides drawn; where alpha is below the threshold it has a hole.
+
+    Such holes are why this is not `kernels/raster.py`, where a whole triangle is seen or not.
+    """
     height, width = depth.shape
     rows, columns = alpha.shape
     for t in range(len(triangles)):

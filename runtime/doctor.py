@@ -10,14 +10,20 @@ from pathlib import Path
 import av
 
 from ..errors import BackendError
+from ..kernels import cuda
+from .backends.cpu import providers
+from .backends.device import Device, device, missing
 from .engine import BACKENDS, choose
 from .files import home
 from .models import ModelStatus, list_models
 
-__all__ = ["BackendReport", "DoctorReport", "report"]
+__all__ = ["BackendReport", "DoctorReport", "GpuReport", "report"]
 
 _NEEDED = ("numpy", "opencv-python", "onnx", "onnxruntime", "openvino", "av", "numba", "tflite")
-_OPTIONAL = ("opencv-python-headless", "torch", "onnxruntime-gpu", "tensorrt", "cuda-python", "pyvirtualcam")
+_OPTIONAL = (
+    *("opencv-python-headless", "torch", "onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *("cuda-bindings", "nvidia-cuda-nvrtc", "pycuda", "nvdiffrast", "pyvirtualcam"),
+)
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
 
 
@@ -33,6 +39,17 @@ class BackendReport:
 
 
 @dataclass(frozen=True)
+class GpuReport:
+    """What is known of the GPU and of what compiles for it."""
+
+    device: Device | None  # None: `reason` says why
+    reason: str | None
+    nvrtc: str | None  # the version of the kernels' compiler; None: not installed
+    kernels: str | None  # why the CUDA kernels cannot run; None where they can
+    providers: tuple[str, ...]  # that ONNX Runtime was built with
+
+
+@dataclass(frozen=True)
 class DoctorReport:
     """Everything that `reenact doctor` prints."""
 
@@ -42,6 +59,7 @@ class DoctorReport:
     cores: int  # that this process may use
     cpu_features: tuple[str, ...]  # those that matter here; empty where the system does not tell
     packages: dict[str, str | None]  # version; None: not installed
+    gpu: GpuReport
     backends: tuple[BackendReport, ...]
     backend: str | None  # what `auto` chooses; None: nothing can run
     precision: str | None  # what `auto` chooses on that backend
@@ -69,6 +87,7 @@ def report() -> DoctorReport:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         cpu_features=features,
         packages={name: _version(name) for name in ("reenact", *_NEEDED, *_OPTIONAL)},
+        gpu=_gpu(),
         backends=backends,
         backend=chosen.name if chosen else None,
         precision=chosen.best_precision() if chosen else None,
@@ -76,6 +95,17 @@ def report() -> DoctorReport:
         ffmpeg=str(av.ffmpeg_version_info),
         libav={name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
         home=home(),
+    )
+
+
+def _gpu() -> GpuReport:
+    reason = missing()
+    return GpuReport(
+        device=None if reason else device(),
+        reason=reason,
+        nvrtc=cuda.nvrtc_version(),
+        kernels=cuda.missing(),
+        providers=providers(),
     )
 
 

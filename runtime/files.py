@@ -1,4 +1,4 @@
-"""Where reenact keeps its files, and how they are written whole or not at all; not what is in them."""
+"""Where reenact keeps its files, how they are written whole or not at all, and small ones read; not what is in them."""
 
 import hashlib
 import os
@@ -7,7 +7,17 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["bundle_home", "checkpoint_home", "home", "private_folder", "replace_file", "sha256"]
+from ..errors import ReenactError
+
+__all__ = [
+    "bundle_home",
+    "checkpoint_home",
+    "home",
+    "private_folder",
+    "read_small_file",
+    "replace_file",
+    "sha256",
+]
 
 
 def home() -> Path:
@@ -31,6 +41,25 @@ def private_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
+
+
+def read_small_file(path: Path, most: int, what: str, error: type[ReenactError] = ReenactError) -> bytes:
+    """The content of a file that users bring; `what` says what it should be, as in "a motion file".
+
+    Raises `error`, naming the file, where it cannot be read, is no file or has more than `most` bytes; no more than
+    those are ever read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise error(f"{path}: not a file; name {what}")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(most + 1)
+    except OSError as fault:
+        raise error(f"{path}: cannot be read ({fault.strerror}); name {what}") from fault
+    if len(content) > most:
+        raise error(f"{path}: {size} bytes, larger than {most}, so not {what}")
+    return content
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ReenactError
 from .assets import FOLDER
+from .files import read_small_file
 from .tracking.canonical import load as load_canonical
 from .tracking.face import Motion, rotation_matrix
 
@@ -112,15 +113,7 @@ def load_motion(motion: str | Path) -> "MotionTrack":
 
 
 def _read(path: Path) -> MotionFile:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ReenactError(
-                f"{path}: {size} bytes are more than a motion may have ({MAX_BYTES}); use fewer keys"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        raise ReenactError(f"{path}: cannot be read ({error.strerror}); name a motion file") from error
+    content = read_small_file(path, MAX_BYTES, "a motion file")
     try:
         return MotionFile.model_validate_json(content)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """The door to the runtime: a photo is registered once, then driven by a video, a motion or single frames."""
 
+import logging
 import math
 import time as clock
 from collections import Counter
@@ -27,12 +28,15 @@ from .running import Progress, check_not_an_input, run_to_file, threads_a_stage
 from .source import check_image, crop_around, find_source
 from .stream import Stage, StreamStats
 from .systems import registry
-from .systems.protocol import Observation, Portrait, SystemSettings
+from .systems.protocol import MotionSource, Observation, Portrait, SystemSettings
 from .tracking.face import Motion
 from .tracking.relative import RelativeMotion, strengthened
 from .tracking.tracker import Tracker
+from .watermark import marked
 
 __all__ = ["Progress", "Reenactor"]
+
+_log = logging.getLogger(__name__)
 
 MOTION_FPS = 30.0
 FRAME_SECONDS = 1 / 30  # from one frame to the next where `animate` is told no time
@@ -56,25 +60,30 @@ class Reenactor:
         bundle: Path | None = None,
         backend: str = "auto",
         precision: Precision = "auto",
+        motion_source: MotionSource = "auto",
         face: int | None = None,
         driving_face: int | None = None,
         crop: bool = False,
         smooth: bool = True,
         limits: Limits = DEFAULT_LIMITS,
+        mark: bool = True,
     ) -> None:
         """Find the face in `source` and register it.
 
         `source` is a photo, a video (its first frame with a face) or an (H, W, 3) uint8 RGB array. `bundle` is
-        the folder with the system's graphs, by default the one that `reenact export` makes. `face`
+        the folder with the system's graphs, by default the one that `reenact export` makes. `motion_source` is
+        who sees the driving's expression: "tracker", "deca", or "auto" for DECA where its bundle is there. `face`
         and `driving_face` choose among several faces: 0 or None the largest, 1 the next. With `crop` the
         result is a square of 512 pixels around the head, otherwise the whole photo. `smooth` filters the
-        tracking.
+        tracking. Every result is marked as AI-generated (docs/provenance.md), those of `animate` too;
+        `mark=False` turns that off, which the log says.
 
         Raises FaceNotFoundError where the source shows no usable face, MediaError where it cannot be read,
         BackendError or ModelError where the tracker cannot run, BundleError where the system's graphs are not there.
         """
-        self._animator = registry.create(system, SystemSettings(bundle, backend, precision))
+        self._animator = registry.create(system, SystemSettings(bundle, backend, precision, motion_source))
         self._limits = limits
+        self._mark = mark
         self._source = None if isinstance(source, np.ndarray) else Path(source)
         self._live: _Live | None = None
         try:
@@ -171,6 +180,8 @@ class Reenactor:
                 audio_from=driving if reader.info.has_audio else None,
                 audio_start=reader.origin,
                 audio_duration=duration,
+                system=self._animator.name,
+                mark=self._mark,
             )
             drops: Counter[str] = Counter()
 
@@ -224,7 +235,16 @@ class Reenactor:
                 yield _Observed(Frame(image, index, 1 / rate), Observation(moved))
 
         layout = _Layout(image, image.shape[:2], side_by_side)
-        sink = open_writer(output, width=layout.width, height=layout.height, fps=rate, codec=codec, crf=crf)
+        sink = open_writer(
+            output,
+            width=layout.width,
+            height=layout.height,
+            fps=rate,
+            codec=codec,
+            crf=crf,
+            system=self._animator.name,
+            mark=self._mark,
+        )
         return run_to_file(
             observations(),
             [Stage("animate", self._animating(layout))],
@@ -246,13 +266,16 @@ class Reenactor:
         image = check_image(read, "frame")
         if self._live is None:
             self._live = _Live()
+            if not self._mark:
+                _log.warning("pictures are given out without the mark of AI-generated pictures, as asked")
         live = self._live
         live.time = live.time + FRAME_SECONDS if time is None else time
         face = self._tracker.track(image, live.time)
         if live.relative is None and face is not None:
             live.relative = RelativeMotion(face)
         motion = Motion.still() if live.relative is None else live.relative.update(face, live.time)
-        return self._animator.animate(self.portrait, Observation(motion, face, image))
+        result = self._animator.animate(self.portrait, Observation(motion, face, image))
+        return marked(result) if self._mark else result
 
     def _forget(self) -> None:
         """The driving that comes next is another one."""

@@ -1,7 +1,7 @@
 """Runs a chain of stages, each in its own thread, joined by bounded slots; measures every stage.
 
-Knows nothing of faces or files: the source is any iterable, a stage any function, the sink anything that
-writes.
+A file's stages are joined by `Slot`, which loses nothing; live ones by `NewestSlot`, which waits for nobody. Knows
+nothing of faces or files: the source is any iterable, a stage any function, the sink anything that writes.
 """
 
 import json
@@ -15,7 +15,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Sink", "Slot", "Stage", "StageTimes", "StreamInterrupted", "StreamStats", "run_stream"]
+__all__ = [
+    "NewestSlot",
+    "Sink",
+    "Slot",
+    "Stage",
+    "StageTimes",
+    "StreamInterrupted",
+    "StreamStats",
+    "run_stream",
+]
 
 SLOT_SIZE = 2
 POLL_SECONDS = 0.1
@@ -140,6 +149,45 @@ class Slot:
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item
+
+
+class NewestSlot:
+    """Room for one item between two live stages: `put` never waits, and replaces what was not taken yet."""
+
+    def __init__(self, dropped: Callable[[], None]) -> None:
+        """`dropped` is called, in the putting thread, for each item that is replaced before it was taken."""
+        self._dropped = dropped
+        self._items: list[Any] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, item: Any) -> None:
+        """Leave the newest item; after `close` it is ignored."""
+        with self._changed:
+            if self._closed:
+                return
+            replaced, self._items = bool(self._items), [item]
+            self._changed.notify_all()
+        if replaced:
+            self._dropped()
+
+    def take(self, timeout: float | None = None) -> Any | None:
+        """The newest item once there is one; None after `timeout` seconds without, and after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._items, timeout)
+            return self._items.pop() if self._items else None
+
+    def close(self) -> None:
+        """Throw away what waits; nobody waits from now on."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
 
 class _Run:

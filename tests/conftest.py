@@ -46,6 +46,27 @@ def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rho_training_ini() -> str:
+    """Face2Face-rho's settings file as released, for training."""
+    return (Path(__file__).parent / "data/face2face_rho.ini").read_text()
+
+
+@pytest.fixture(scope="session")
+def rho_ini(rho_training_ini: str) -> str:
+    """The same for running: the first part, up to what only training needs."""
+    text = rho_training_ini.partition("disc_block_expansion")[0]
+    changes = (
+        ("isTrain = True", "isTrain = False"),
+        ("phase = train", "phase = test"),
+        ("= latest", "= 105"),
+    )
+    for training, running in changes:
+        assert training in text
+        text = text.replace(training, running)
+    return text
+
+
+@pytest.fixture(scope="session")
 def rho_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as Face2Face-rho's authors publish it, with weights by rule; skipped without torch."""
     pytest.importorskip("torch", reason="networks are made with torch, which is not installed")
@@ -77,6 +98,51 @@ def rho_bundle(rho_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     rho.export(rho.read_checkpoint(rho_checkpoint), 128, folder, "made for these tests")
     torch.set_num_threads(threads)
     return folder
+
+
+@pytest.fixture(scope="session")
+def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """DECA's bundle of the stand-in head and small encoders that see plain heads, with the numbers of its checks.
+
+    Its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without torch and onnxscript.
+    """
+    for name in ("torch", "onnxscript"):
+        pytest.importorskip(name, reason=f"graphs are exported with {name}, which is not installed")
+    import torch
+    from reenact.export.checkpoints import Checkpoint
+    from reenact.export.deca_bundle import Files, export_files
+    from reenact.reference import build, stand_in
+    from reenact.reference.fill import Rules, fill
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two would wait for each other on a busy machine
+    networks = {name: build(f"deca/{name}") for name in ("e_flame", "e_detail", "d_detail")}
+    for name in ("e_flame", "e_detail"):
+        small = torch.nn.Sequential(torch.nn.AvgPool2d(56), torch.nn.Conv2d(3, 2048, 1))
+        networks[name].encoder = small
+    plain = {"206": 7.0, "209": 3.0, "210": 3.0, "211": 3.0}  # the scale, and white light
+    rules = Rules(gain={r"layers\.2\.weight": 0.01, r"layers\.2\.bias": 0.2}, add={"layers.2.bias": plain})
+    for name, network in networks.items():
+        fill(network.eval(), rules if name == "e_flame" else Rules())
+    landmarks = stand_in.stand_in_landmarks()
+    keypoints = (
+        landmarks.full_lmk_faces_idx[0][RHO_LANDMARKS],
+        landmarks.full_lmk_bary_coords[0][RHO_LANDMARKS].astype(np.float64),
+    )
+    files = Files(stand_in.stand_in_model(), landmarks, stand_in.stand_in_template(), keypoints=keypoints)
+    folder = tmp_path_factory.mktemp("deca") / "bundle"
+    checkpoint = Checkpoint("deca", folder, "made for these tests", networks)
+    bundle, checked = export_files(checkpoint, files, folder, "made for these tests")
+    torch.set_num_threads(threads)
+    return SimpleNamespace(folder=bundle.folder, checked=checked, files=files, checkpoint=checkpoint)
+
+
+# Which of the usual 68 landmarks is nearest to each of Face2Face-rho's 72 keypoints.
+RHO_LANDMARKS = [
+    *(*range(9), *range(16, 8, -1), *range(17, 36)),
+    *(36, 37, 37, 38, 39, 40, 41, 41, 42, 43, 43, 44, 45, 46, 47, 47),
+    *(48, 50, 49, 60, 61, 54, 52, 53, 64, 63, 51, 62, 65, 55, 56, 67, 59, 58, 66, 57),
+]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import sys
 from types import SimpleNamespace
 
@@ -16,34 +17,26 @@ from reenact.reference import build, settings_of
 from reenact.reference.checkpoints import save_state
 from reenact.reference.face2face_rho import read_config
 from reenact.reference.fill import Rules, fill
+from reenact.runtime.backends.reading import written_in
 from reenact.runtime.bundle import Bundle
+from reenact.runtime.graph import read_graph
 from typer.testing import CliRunner
 
 # Far narrower than the released networks, so that a checkpoint is small and quick to read.
-INI = """
-[ROOT]
-name = small
-gpu_ids = 0
-checkpoints_dir = ./checkpoints
-model = face2face_rho
-output_size = 64
-isTrain = False
-phase = test
-load_iter = 0
-epoch = 3
-headpose_dims = 6
-headpose_embedding_ngf = 2
-mobilev2_encoder_channels = 6,5,6,7,8,9,10,12
-mobilev2_decoder_channels = 6,5,6,7,8,9,10,12
-mobilev2_encoder_layers = 1,1,1,1,1,1,1
-mobilev2_decoder_layers = 1,1,1,1,1,1,1
-mobilev2_encoder_expansion_factor = 1,2,2,2,2,2,2
-mobilev2_decoder_expansion_factor = 1,2,2,2,2,2,2
-mn_ngf = 2
-n_local_enhancers = 2
-mn_n_downsampling = 2
-mn_n_blocks_local = 1
-"""
+SMALL = {
+    "name": "small",
+    "output_size": "64",
+    "epoch": "3",
+    "headpose_embedding_ngf": "2",
+    "mobilev2_encoder_channels": "6,5,6,7,8,9,10,12",
+    "mobilev2_decoder_channels": "6,5,6,7,8,9,10,12",
+    "mobilev2_encoder_layers": "1,1,1,1,1,1,1",
+    "mobilev2_decoder_layers": "1,1,1,1,1,1,1",
+    "mobilev2_encoder_expansion_factor": "1,2,2,2,2,2,2",
+    "mobilev2_decoder_expansion_factor": "1,2,2,2,2,2,2",
+    "mn_ngf": "2",
+    "mn_n_blocks_local": "1",
+}
 
 
 class Marker:
@@ -65,9 +58,12 @@ def _one_thread():
 
 
 @pytest.fixture
-def ini(tmp_path):
+def ini(tmp_path, rho_ini):
+    for key, value in SMALL.items():
+        rho_ini, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", rho_ini)
+        assert found == 1
     path = tmp_path / "small.ini"
-    path.write_text(INI)
+    path.write_text(rho_ini)
     return path
 
 
@@ -173,7 +169,7 @@ class TestACheckpointThatCannotBeRead:
 
     def test_a_settings_file_that_is_wrong_or_missing(self, small_home, published, ini, command):
         assert_fails(call(*command, published, "--config", "none.ini"), "none.ini: cannot be read")
-        ini.write_text(INI.replace("mn_ngf", "mn_nfg"))
+        ini.write_text(ini.read_text().replace("mn_ngf", "mn_nfg"))
         assert_fails(call(*command, published, "--config", ini), "small.ini", "mn_nfg")
 
     def test_the_package_that_is_missing_is_named(self, monkeypatch, published, command):
@@ -183,6 +179,53 @@ class TestACheckpointThatCannotBeRead:
             "needs onnxscript, which cannot",
             'install it with `pip install ".[export]"`',
         )
+
+
+def test_a_bundle_in_half_precision_says_what_that_costs(small_home, published, ini):
+    arguments = ("--checkpoint", published, "--config", ini, "--size", 64, "--precision", "fp16")
+    done = call("export", "face2face_rho", *arguments)
+    assert done.exit_code == 0, done.output
+    lines = " ".join(done.stdout.split())
+    found = re.search(
+        r"frame in fp16: image ([\d.]+) dB, at most \d+ levels off, from float32; (\d+) of (\d+)", lines
+    )
+    assert found is not None
+    assert float(found[1]) >= 45
+    assert 0 < int(found[2]) < int(found[3])
+    bundle = Bundle.open(small_home / "bundles/face2face_rho")
+    assert bundle.manifest.precision == "fp16"
+    graphs = {name: read_graph(bundle.folder / f"{name}.onnx") for name in ("source", "frame")}
+    assert {name: written_in(graph) for name, graph in graphs.items()} == {"source": "fp32", "frame": "fp16"}
+    assert graphs["frame"].inputs["x2_in"] == graphs["source"].outputs["x2_in"]
+
+
+def test_a_licensed_file_that_is_missing_is_told_with_where_to_get_it(small_home, tmp_path):
+    assert_fails(
+        call("models", "add", "flame", tmp_path),
+        "generic_model.pkl: cannot be read (No such file",
+        "https://flame.is.tue.mpg.de gives to those who accept its licence",
+        "meshwarp and face2face_rho, with the built-in tracker, work without it",
+    )
+    done = call("models", "add", "deca", tmp_path / "deca_model.tar")
+    assert_fails(done, "deca_model.tar: is missing", "https://github.com/yfeng95/DECA")
+    assert not small_home.exists()
+
+
+def test_a_hostile_licensed_file_is_not_executed(small_home, tmp_path):
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(pickle.dumps({"f": Marker(tmp_path / "marker")}, protocol=2))
+    assert_fails(
+        call("models", "add", "flame", path), "generic_model.pkl: asks for", "nothing in it was executed"
+    )
+    (tmp_path / "deca_model.tar").write_bytes(path.read_bytes())
+    assert_fails(call("models", "add", "deca", tmp_path), "deca_model.tar: holds more", "it was not executed")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_an_option_of_another_system_is_refused(small_home, tmp_path, ini):
+    for system, option, value in (("flame", "--suffix", "3"), ("deca", "--config", ini)):
+        done = call("models", "add", system, tmp_path, option, value)
+        assert_fails(done, f"{option} means nothing for {system}; leave it out")
 
 
 def test_before_anything_is_added_export_says_how(small_home):
@@ -213,9 +256,15 @@ def test_a_folder_that_is_no_bundle_is_not_written_over(small_home, published, i
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
 
 
-@pytest.mark.parametrize("command", [("export", "gdpw"), ("models", "add", "gdpw", ".")])
-def test_a_system_that_cannot_be_exported_is_told_with_those_that_can(small_home, command):
-    assert_fails(call(*command), "'gdpw' cannot be exported; there is face2face_rho")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("export", "gdpw"), "'gdpw' cannot be exported; there is deca, face2face_rho"),
+        (("models", "add", "gdpw", "."), "'gdpw' cannot be added; there is deca, face2face_rho, flame"),
+    ],
+)
+def test_a_system_that_is_not_there_is_told_with_those_that_are(small_home, command, words):
+    assert_fails(call(*command), words)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from ...errors import MediaError
 from .frame import Frame
 from .limits import Limits
+from .metadata import Statement, find_statement
 from .picture import FrameConverter
 
 __all__ = ["StreamDecoder", "VideoInfo"]
@@ -88,6 +89,11 @@ class StreamDecoder:
     def __iter__(self) -> Iterator[Frame]:
         yield self.first
         yield from self._shown
+
+    def statement(self) -> Statement | None:
+        """What the file's tags say of how it was made, where we have made it."""
+        tags = {**self._container.metadata, **self._stream.metadata}
+        return find_statement("\n".join(tags.values()))
 
     def close(self) -> None:
         """Release the file; no frame can be read afterwards."""

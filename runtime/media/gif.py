@@ -9,6 +9,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from .metadata import Statement, with_statement
 from .timeline import Shown
 
 __all__ = ["GifEncoder"]
@@ -24,8 +25,9 @@ class GifEncoder:
     Raises av.FFmpegError or OSError where the disk refuses.
     """
 
-    def __init__(self, path: Path, width: int, height: int):
+    def __init__(self, path: Path, statement: Statement | None, *, width: int, height: int):
         self._path = path
+        self._statement = statement
         self._frames_path = path.with_name(path.name + "-frames")
         path.touch()  # FFmpeg would find out at the first frame only
         self._frames = av.open(str(self._frames_path), "w", format="nut")
@@ -56,6 +58,8 @@ class GifEncoder:
         last_duration = max(_SHORTEST, self._end - self._last)
         _write_gif(self._frames_path, self._path, _palette(self._frames_path), last_duration)
         self._frames_path.unlink()
+        if self._statement is not None:
+            self._path.write_bytes(with_statement(self._path.read_bytes(), ".gif", self._statement))
 
     def discard(self) -> None:
         """Release everything; the file is of no use."""

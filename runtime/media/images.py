@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 
 from ...errors import LimitError, MediaError
+from ..watermark import marked
 from .decode import StreamDecoder
 from .frame import Image
 from .headers import HEADER_ERRORS, SIGNATURE_LENGTH, Header, is_known_image, read_header
 from .limits import DEFAULT_LIMITS, Limits
+from .metadata import UNNAMED, new_statement, with_statement
 from .picture import over_white, upright
 
 __all__ = ["file_status", "read_image", "read_image_file", "write_image"]
@@ -97,10 +99,11 @@ def file_status(path: Path) -> os.stat_result:
         raise MediaError(f"{path}: cannot be read ({error.strerror}); check the name") from error
 
 
-def write_image(path: str | Path, image: Image) -> None:
+def write_image(path: str | Path, image: Image, *, system: str = UNNAMED, mark: bool = True) -> None:
     """Write a picture (H, W, 3) uint8 RGB as PNG, JPEG, WebP, BMP or TIFF, by the suffix of `path`.
 
-    The file appears whole or not at all; an existing one is replaced. Raises MediaError where it cannot be
+    It is marked as AI-generated, in its pixels and in words, made by `system`; with `mark` off it is not, which the
+    log says. The file appears whole or not at all; an existing one is replaced. Raises MediaError where it cannot be
     written.
     """
     path = Path(path)
@@ -109,10 +112,15 @@ def write_image(path: str | Path, image: Image) -> None:
         raise MediaError(
             f"{path}: unknown kind of picture; end the name in one of {', '.join(_WRITE_OPTIONS)}"
         )
-    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    statement = new_statement(path, system, mark)
+    shown = marked(image) if statement else image
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(shown, cv2.COLOR_RGB2BGR), options)
+    content = encoded.tobytes()
+    if statement:
+        content = with_statement(content, path.suffix, statement)
     part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
     try:
-        part.write_bytes(encoded.tobytes())
+        part.write_bytes(content)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):  # the name itself may be what is wrong

@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from .frame import Image
+from .metadata import Statement, movie_tags
 from .soundtrack import Soundtrack
 from .timeline import Shown
 
@@ -68,13 +69,17 @@ class MovieSettings:
 class MovieEncoder:
     """Writes one movie file. Raises av.FFmpegError or OSError where the encoder or the disk refuses."""
 
-    def __init__(self, path: Path, width: int, height: int, settings: MovieSettings):
+    def __init__(
+        self, path: Path, statement: Statement | None, *, width: int, height: int, settings: MovieSettings
+    ):
         self._soundtrack: Soundtrack | None = None
         codec = CODECS[settings.codec]
         options = {"movflags": "+faststart"} if settings.container in ("mp4", "mov") else {}
         path.touch()  # FFmpeg would find out at the first frame only
         self._output = av.open(str(path), "w", format=settings.container, container_options=options)
         try:
+            if statement is not None:
+                self._output.metadata.update(movie_tags(statement))
             stream = self._output.add_stream(
                 codec.encoder, rate=settings.fps, options={**codec.options, "crf": str(settings.crf)}
             )

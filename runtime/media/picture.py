@@ -68,10 +68,11 @@ class FrameConverter:
         self._pixel_aspect = pixel_aspect
         self._size: tuple[int, int] | None = None  # (width, height) as shown
         self._reformatter = VideoReformatter()
+        self._turned: tuple[int, int] | None = None  # PyAV's rotation of a frame, and its orientation
 
     def convert(self, frame: av.VideoFrame) -> Image:
         """(H, W, 3) uint8 RGB. Raises LimitError for a first frame beyond the limit of pixels."""
-        orientation = _orientation(frame)
+        orientation = self._orientation(frame)
         turned = orientation >= 5
         if self._size is None:
             width, height = _square_size(frame.width, frame.height, self._pixel_aspect)
@@ -97,6 +98,16 @@ class FrameConverter:
             ) from error
         pixels = np.ascontiguousarray(shown.to_ndarray(), np.uint8)
         return upright(over_white(pixels) if has_alpha else pixels, orientation)
+
+    def _orientation(self, frame: av.VideoFrame) -> int:
+        """That of the first frame until the rotation changes.
+
+        A frame whose side data is looked at refers to itself from then on and waits for the garbage collector: asked of
+        every frame, that is hundreds of pictures in memory.
+        """
+        if self._turned is None or self._turned[0] != frame.rotation:
+            self._turned = (frame.rotation, _orientation(frame))
+        return self._turned[1]
 
 
 def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from .decode import StreamDecoder, VideoInfo
 from .frame import Frame, Image
 from .images import file_status, read_image, read_image_file
 from .limits import DEFAULT_LIMITS, Limits
+from .metadata import Statement, find_statement
 
 __all__ = ["VideoInfo", "VideoReader"]
 
@@ -52,6 +53,7 @@ class VideoReader:
         if duration is not None and duration <= 0:
             raise MediaError(f"--duration {duration:g}: must be more than 0 seconds")
         self._decoder: StreamDecoder | None = None
+        self._limits = limits
         if stat.S_ISDIR(file_status(self.path).st_mode):
             self._show_pictures(_pictures_in(self.path), limits, start, duration, fps)
             return
@@ -72,6 +74,13 @@ class VideoReader:
     def damaged(self) -> int:
         """Packets so far that could not be read or decoded; a warning is due where it is not 0 at the end."""
         return self._decoder.damaged if self._decoder else 0
+
+    def statement(self) -> Statement | None:
+        """What the file, or the first picture of a folder, says of how it was made, where we have made it."""
+        if self._decoder:
+            return self._decoder.statement()
+        file = read_image_file(self._first_picture, self._limits)
+        return None if file is None else find_statement(file[1])
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +111,7 @@ class VideoReader:
             )
         paths = paths[first : first + count]
         limits.check_seconds(self.path, float(count / fps))
+        self._first_picture = paths[0]
         image = read_image(paths[0], limits=limits)
         height, width = image.shape[:2]
         self.info = VideoInfo(width, height, fps, count, float(count / fps), has_audio=False)

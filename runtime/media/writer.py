@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,8 +14,10 @@ import av
 import cv2
 
 from ...errors import MediaError
+from ..watermark import marked
 from .frame import Frame
 from .gif import GifEncoder
+from .metadata import UNNAMED, Statement, new_statement, with_statement
 from .movie import CODECS, CONTAINERS, MovieEncoder, MovieSettings
 from .timeline import Shown, Timeline
 
@@ -32,6 +35,8 @@ def open_writer(
     audio_from: Path | None = None,
     audio_start: float = 0.0,
     audio_duration: float | None = None,
+    system: str = UNNAMED,
+    mark: bool = True,
 ) -> "VideoSink":
     """Open an output for frames of width x height pixels.
 
@@ -44,6 +49,9 @@ def open_writer(
     (0 is best). Movies carry the audio of `audio_from`, if it has any, from `audio_start` seconds of its time
     line on (VideoReader.origin) for `audio_duration` seconds, and never beyond the last frame.
 
+    Every frame is marked as AI-generated, and the file says so in words, with the name of the `system` that made
+    it; with `mark` off neither is done, which the log says.
+
     Raises MediaError, with nothing left behind, where the output cannot be written as asked.
     """
     is_folder = str(path).endswith(("/", "\\")) or not Path(path).suffix
@@ -55,9 +63,11 @@ def open_writer(
     with _telling(path):
         _check_place(path, is_folder)
     if is_folder:
-        return VideoSink(path, size, fps, _PngFolder)
+        return VideoSink(path, size, fps, _PngFolder, system=system, mark=mark)
     if suffix == ".gif":
-        return VideoSink(path, size, fps, lambda part: GifEncoder(part, width, height))
+        return VideoSink(
+            path, size, fps, partial(GifEncoder, width=width, height=height), system=system, mark=mark
+        )
     if suffix not in CONTAINERS:
         known = ", ".join([*CONTAINERS, ".gif"])
         raise MediaError(
@@ -71,7 +81,8 @@ def open_writer(
     settings = MovieSettings(
         container.format, codec, _checked_crf(codec, crf), fps, audio_from, audio_start, audio_duration
     )
-    return VideoSink(path, size, fps, lambda part: MovieEncoder(part, width, height, settings))
+    encoder = partial(MovieEncoder, width=width, height=height, settings=settings)
+    return VideoSink(path, size, fps, encoder, system=system, mark=mark)
 
 
 class _Encoder(Protocol):
@@ -91,18 +102,25 @@ class VideoSink:
         path: Path,
         size: tuple[int, int],
         fps: Fraction,
-        open_encoder: Callable[[Path], _Encoder],
+        open_encoder: Callable[[Path, Statement | None], _Encoder],
+        *,
+        system: str,
+        mark: bool,
     ):
-        """`size` is (width, height) in pixels; `open_encoder` begins to write at the path it is given."""
+        """`size` is (width, height) in pixels.
+
+        `open_encoder` begins to write at the path it is given and adds the statement; None: the output is not marked.
+        """
         self.path = path
         self._size = size
         self._timeline = Timeline(1 / fps)
         self._part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
         self._is_open = True
         self._has_frames = False
+        self._statement = new_statement(path, system, mark)
         try:
             with _telling(path):
-                self._encoder = open_encoder(self._part)
+                self._encoder = open_encoder(self._part, self._statement)
         except BaseException:
             _remove(self._part)
             raise
@@ -128,6 +146,8 @@ class VideoSink:
                 f"frame of {width}x{height} pixels for an output of {self._size[0]}x{self._size[1]}"
             )
         try:
+            if self._statement is not None:
+                frame = Frame(marked(frame.image), frame.pts, frame.time_base)
             with _telling(self.path):
                 for shown in self._timeline.push(frame):
                     self._encoder.put(shown)
@@ -173,15 +193,19 @@ class VideoSink:
 class _PngFolder:
     """Writes each frame as a numbered PNG file into one folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, statement: Statement | None):
         folder.mkdir()
+        self._statement = statement
         self._folder = folder
         self._count = 0
 
     def put(self, shown: Shown) -> None:
         image = cv2.cvtColor(shown.frame.image, cv2.COLOR_RGB2BGR)
         _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        (self._folder / f"{self._count:06d}.png").write_bytes(encoded.tobytes())
+        content = encoded.tobytes()
+        if self._statement is not None:
+            content = with_statement(content, ".png", self._statement)
+        (self._folder / f"{self._count:06d}.png").write_bytes(content)
         self._count += 1
 
     def finish(self) -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reenact.errors import BackendError, BundleError
 from reenact.runtime import engine as engine_module
 from reenact.runtime.backends import openvino as openvino_backend
-from reenact.runtime.engine import BACKENDS, choose, load
+from reenact.runtime.engine import choose, load, no_gpu
 
 Graphs = Callable[..., onnx.ModelProto]
 
@@ -88,6 +88,30 @@ def test_results_are_not_overwritten_by_the_next_run(backend: str, scaling_graph
         first = engine.run({"x": np.ones((1, 3), np.float32)})["y"]
         engine.run({"x": np.full((1, 3), 9, np.float32)})
     assert first.tolist() == [[2, 2, 2]]
+
+
+@both
+def test_held_inputs_stay_as_they_were_when_held(backend: str, scaling_graph: Graphs) -> None:
+    x = np.ones((2, 3), np.float32)
+    with load(scaling_graph(3.0), backend=backend) as engine:
+        held = engine.hold({"x": x})
+        x[:] = 7
+        np.testing.assert_array_equal(engine.run(held)["y"], np.full((2, 3), 3, np.float32))
+        np.testing.assert_array_equal(engine.run({"x": x})["y"], np.full((2, 3), 21, np.float32))
+        np.testing.assert_array_equal(engine.run(held)["y"], np.full((2, 3), 3, np.float32))
+
+
+def test_inputs_are_held_for_one_engine_and_one_name(scaling_graph: Graphs) -> None:
+    x = np.ones((2, 3), np.float32)
+    with load(scaling_graph(1.0), backend="cpu") as one, load(scaling_graph(2.0), backend="cpu") as other:
+        with pytest.raises(BundleError, match="hold it here"):
+            other.run(dict(one.hold({"x": x})))
+        with pytest.raises(BundleError, match="has no input z"):
+            one.hold({"z": x})
+        with pytest.raises(BundleError, match="expected x"):
+            one.hold({"x": x.astype(np.float64)})
+    with pytest.raises(BackendError, match="closed"):
+        one.hold({"x": x})
 
 
 @both
@@ -180,12 +204,6 @@ def test_a_backend_that_is_not_installed_comes_with_its_pip_line(
         load(scaling_graph(), backend="openvino")
 
 
-@pytest.mark.parametrize("name", [name for name, backend in BACKENDS.items() if backend.module is None])
-def test_a_backend_that_is_not_written_yet_says_so(name: str, scaling_graph: Graphs) -> None:
-    with pytest.raises(BackendError, match=f"backend {name} cannot be used: not available in this version"):
-        load(scaling_graph(), backend=name)
-
-
 def test_an_unknown_backend_lists_the_known_ones(scaling_graph: Graphs) -> None:
     with pytest.raises(BackendError, match="'onnx'; known are auto, tensorrt, cuda, torch, openvino, cpu"):
         load(scaling_graph(), backend="onnx")
@@ -199,6 +217,28 @@ def test_bf16_is_refused_where_the_cpu_has_none(
         load(scaling_graph(), backend="openvino", precision="bf16")
     with pytest.raises(BackendError, match="fp32 only"):
         load(scaling_graph(), backend="cpu", precision="bf16")
+
+
+def test_a_precision_that_a_backend_does_not_have_is_refused_with_one_that_has_it(
+    scaling_graph: Graphs,
+) -> None:
+    with pytest.raises(
+        BackendError, match=r"fp16: the openvino backend has fp32 and bf16 only; use --backend .*tensorrt"
+    ):
+        load(scaling_graph(), backend="openvino", precision="fp16")
+    if no_gpu():
+        with pytest.raises(
+            BackendError, match="precision fp16: no backend that can be used here computes in it"
+        ):
+            load(scaling_graph(), precision="fp16")
+
+
+@pytest.mark.skipif(no_gpu() is None, reason="this machine has a GPU")
+def test_a_gpu_backend_without_a_gpu_says_why_and_is_not_replaced(scaling_graph: Graphs) -> None:
+    with pytest.raises(BackendError, match=r"^backend tensorrt cannot be used: ") as caught:
+        load(scaling_graph(), backend="tensorrt")
+    assert str(no_gpu()) in str(caught.value)
+    assert str(caught.value).endswith("or use --backend auto")
 
 
 @pytest.mark.skipif(openvino_backend.best_precision() != "bf16", reason="this CPU has no bf16 instructions")

@@ -15,7 +15,7 @@ import pytest
 from reenact.errors import FaceNotFoundError, LimitError, MediaError, ReenactError
 from reenact.runtime import reenactor as module
 from reenact.runtime.media.frame import Frame
-from reenact.runtime.media.images import write_image
+from reenact.runtime.media.images import read_image, write_image
 from reenact.runtime.media.limits import Limits
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.writer import open_writer
@@ -25,6 +25,7 @@ from reenact.runtime.systems import registry
 from reenact.runtime.tracking.canonical import load
 from reenact.runtime.tracking.face import HeadPose, euler_angles, rotation_matrix
 from reenact.runtime.tracking.geometry import measure
+from reenact.runtime.watermark import marked
 
 FACE = 100  # red of one face
 STILL = 128  # green of yaw 0
@@ -95,18 +96,19 @@ def picture(green=STILL, faces=1, mouth=0, size=(80, 96)):
 
 
 def source(**options):
-    return Reenactor(options.pop("image", picture()), system="colours", **options)
+    """Results are compared by their colours, so they are not marked unless a test asks for it."""
+    return Reenactor(options.pop("image", picture()), system="colours", **{"mark": False} | options)
 
 
 def folder(tmp_path, pictures, name="driving"):
     (tmp_path / name).mkdir()
     for number, image in enumerate(pictures):
-        write_image(tmp_path / name / f"{number:03}.png", image)
+        write_image(tmp_path / name / f"{number:03}.png", image, mark=False)
     return tmp_path / name
 
 
 def movie(path, pictures, milliseconds):
-    with open_writer(path, width=96, height=80, crf=0) as sink:
+    with open_writer(path, width=96, height=80, crf=0, mark=False) as sink:
         for image, time in zip(pictures, milliseconds, strict=True):
             sink.write(Frame(image, time, Fraction(1, 1000)))
     return path
@@ -356,7 +358,7 @@ def test_single_frames_are_relative_to_the_first_face():
 
 
 def test_a_single_frame_may_be_a_file(tmp_path):
-    write_image(tmp_path / "frame.png", picture(170))
+    write_image(tmp_path / "frame.png", picture(170), mark=False)
     with source() as reenactor:
         reenactor.animate(picture(150), time=0.0)
         result = reenactor.animate(tmp_path / "frame.png", time=0.5)
@@ -415,3 +417,39 @@ def test_options_reach_the_tracker():
 def test_an_unknown_system_says_which_there_are():
     with pytest.raises(ReenactError, match="meshwarp"):
         Reenactor(picture(), system="magic")
+
+
+def test_every_result_is_marked_and_names_its_system(tmp_path):
+    driving = folder(tmp_path, [picture(128), picture(158)])
+    with source(mark=True) as reenactor:
+        reenactor.run(driving, tmp_path / "driven", reference_frame=0)
+        reenactor.run_motion("nod", tmp_path / "moved.mp4", duration=0.2)
+        live = reenactor.animate(picture())
+    with source() as reenactor:
+        plain = reenactor.animate(picture())
+    assert np.array_equal(live, marked(plain))
+    first = read_image(tmp_path / "driven" / "000000.png")
+    assert np.array_equal(first, marked(np.full_like(first, (FACE, 128, 0))))
+    for name in ("driven", "moved.mp4"):
+        with VideoReader(tmp_path / name) as reader:
+            assert reader.statement().system == "colours"  # type: ignore[union-attr]
+
+
+def test_beside_the_driving_the_whole_picture_is_marked_once(tmp_path):
+    driving = folder(tmp_path, [picture(128, size=(40, 40)), picture(158, size=(40, 40))])
+    for name, mark in (("plain", False), ("marked", True)):
+        with source(mark=mark) as reenactor:
+            reenactor.run(driving, tmp_path / name, side_by_side=True, reference_frame=0)
+    plain, result = (read_image(tmp_path / name / "000001.png") for name in ("plain", "marked"))
+    assert np.array_equal(result, marked(plain))
+
+
+def test_without_the_mark_the_log_says_so_once_a_result(tmp_path, caplog):
+    with source() as reenactor:
+        reenactor.run_motion("nod", tmp_path / "out.mp4", duration=0.2)
+        for _ in range(3):
+            reenactor.animate(picture())
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert str(tmp_path / "out.mp4") in told[0]
+    assert all("without the mark of AI-generated pictures, as asked" in line for line in told)

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from reenact.runtime.stream import Slot, Stage, StreamInterrupted, run_stream
+from reenact.runtime.stream import NewestSlot, Slot, Stage, StreamInterrupted, run_stream
 
 
 class ListSink:
@@ -228,3 +228,36 @@ def test_statistics_become_json_with_fps_and_causes():
     assert told["fps"] == pytest.approx(stats.fps)
     assert told["drops"] == {}
     assert [s["name"] for s in told["stages"]] == ["decode", "same", "encode"]
+
+
+def test_a_live_slot_holds_the_newest_and_tells_of_what_it_replaced():
+    dropped = []
+    slot = NewestSlot(lambda: dropped.append(1))
+    for item in range(5):
+        slot.put(item)
+    assert slot.take() == 4
+    assert len(dropped) == 4
+    assert slot.take(0.01) is None
+    slot.put(5)  # nothing was waiting: nothing was lost
+    assert (slot.take(), len(dropped)) == (5, 4)
+
+
+def test_a_live_slot_hands_over_to_a_waiting_thread_and_frees_it_when_closed():
+    slot, taken = NewestSlot(lambda: None), []
+
+    def work():
+        while not slot.closed:
+            taken.append(slot.take())
+
+    waiting = threading.Thread(target=work)
+    waiting.start()
+    slot.put("frame")
+    end = time.perf_counter() + 2
+    while not taken and time.perf_counter() < end:
+        time.sleep(0.001)
+    slot.close()
+    waiting.join(2)
+    assert not waiting.is_alive()
+    assert taken == ["frame", None]
+    slot.put("late")
+    assert slot.take() is None

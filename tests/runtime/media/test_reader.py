@@ -1,5 +1,6 @@
 """Videos: frames come out upright, in true colours, of one size and at their own times."""
 
+import gc
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -131,6 +132,20 @@ def test_the_display_matrix_is_followed(
         assert (reader.info.height, reader.info.width) == expected.shape[:2]
     assert image.shape == expected.shape
     assert middle_error(image, expected) <= 6
+
+
+def test_frames_that_were_read_do_not_wait_for_the_garbage_collector(
+    tmp_path: Path, make_video: Make, shades: Shades
+) -> None:
+    path = make_video(tmp_path / "clip.mp4", shades(40))
+    gc.collect()
+    gc.disable()
+    try:
+        frames_of(path)
+        kept = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept <= 2
 
 
 @pytest.mark.parametrize(

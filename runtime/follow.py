@@ -1,0 +1,201 @@
+"""From live frames to motions: calibrates, follows, counts from another neutral face when asked.
+
+Used by one thread, except `reset_pose` and `find_neutral`. Knows nothing of portraits, slots or cameras.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+
+from .controls import Controls, applied, mirrored_face
+from .media.frame import Image
+from .neutral import rest_costs
+from .systems.protocol import Observation
+from .tracking.face import Face, Motion
+from .tracking.relative import RelativeMotion
+from .tracking.smoothing import FaceSmoother
+
+__all__ = ["Follower", "State", "Tracking"]
+
+CALIBRATION_S = 1.0
+SEARCH_S = 2.0  # for a better neutral frame
+FEWEST_LOOKS = 5
+MOST_LOOKS = 400
+# Faces are compared in pictures of this width, seen from their middle: a camera may change its size.
+UNIT_WIDTH = 640.0
+SAME_ASPECT = 0.01
+
+State = Literal["calibrating", "live", "no_face"]
+
+
+class Tracking(Protocol):
+    """What follows one face; a Tracker that does not smooth."""
+
+    def track(self, image: Image, time: float) -> Face | None:
+        """The face in (H, W, 3) uint8 RGB at `time` seconds."""
+
+    def reset(self) -> None:
+        """Forget the face."""
+
+
+@dataclass
+class _Search:
+    """Looks for the neutral face until `until`, which is known with the first face.
+
+    `better`: the present neutral face serves meanwhile and is one of those to choose from.
+    """
+
+    better: bool = False
+    until: float | None = None
+
+    faces: list[Face] = field(default_factory=list)
+
+    def look(self, face: Face, time: float) -> bool:
+        """Take one face; True when there were enough."""
+        if self.until is None:
+            self.until = time + (SEARCH_S if self.better else CALIBRATION_S)
+        if len(self.faces) < MOST_LOOKS:
+            self.faces.append(face)
+        return time >= self.until and len(self.faces) >= FEWEST_LOOKS
+
+
+class Follower:
+    """One driving person: the neutral face is the calmest of the first second, motion is counted from it.
+
+    `tell` is given a line for people whenever the neutral face changes.
+    """
+
+    state: State = "calibrating"
+    motion: Motion
+    """The last frame's, before any control."""
+
+    def __init__(self, tracking: Tracking, tell: Callable[[str], None]) -> None:
+        self.motion = Motion.still()
+        self._tracking = tracking
+        self._tell = tell
+        self._smoother: FaceSmoother | None = None
+        self._smoothing = 0.0
+        self._shape: tuple[int, int] | None = None  # (H, W) of the last frame
+        self._side: int | None = None
+        self._relative: RelativeMotion | None = None
+        self._neutral: Face | None = None
+        self._search: _Search | None = _Search()
+        self._reset_asked = self._search_asked = False
+
+    def reset_pose(self) -> None:
+        """The next face that is seen is the neutral one."""
+        self._reset_asked = True
+
+    def find_neutral(self) -> None:
+        """Look for a better neutral face during the next seconds; the present one serves until then."""
+        self._search_asked = True
+
+    def follow(self, image: Image, time: float, side: int | None, controls: Controls) -> Observation:
+        """What (H, W, 3) uint8 RGB at `time` seconds shows; tracked with a longer side of at most `side` pixels."""
+        self._adapt(image.shape[:2], side, controls.smoothing)
+        face = self._track(image, time, side)
+        if face is not None and self._smoother is not None:
+            face = self._smoother(face.landmarks_px, face.pose, face.score, time)
+        elif self._smoother is not None:
+            self._smoother.reset()
+        if face is not None:
+            self._learn(face, time)
+        calibrating = self._search is not None and not self._search.better
+        if self._relative is not None:
+            self.motion = self._relative.update(None if calibrating else face, time)
+        self.state = "no_face" if face is None else "calibrating" if calibrating else "live"
+        return self._observation(image, face, applied(self.motion, controls), controls.mirror)
+
+    def _adapt(self, shape: tuple[int, int], side: int | None, smoothing: float) -> None:
+        """Meet a frame of another size than the last, another size to track at, or another smoothing."""
+        if smoothing != self._smoothing:
+            self._smoothing = smoothing
+            self._smoother = FaceSmoother(smoothing) if smoothing > 0 else None
+        if (shape, side) != (self._shape, self._side):
+            self._tracking.reset()
+            before, self._shape, self._side = self._shape, shape, side
+            if before is not None and before != shape:
+                self._meet(before, shape)
+
+    def _meet(self, before: tuple[int, int], shape: tuple[int, int]) -> None:
+        aspects = [width / height for height, width in (before, shape)]
+        if self._smoother is not None:
+            self._smoother.reset()
+        if abs(aspects[1] / aspects[0] - 1) > SAME_ASPECT:
+            self._search = _Search()
+            self._tell(f"the input is now {shape[1]}x{shape[0]}: it is calibrated anew")
+        else:
+            self._tell(f"the input is now {shape[1]}x{shape[0]}")
+
+    def _track(self, image: Image, time: float, side: int | None) -> Face | None:
+        """The face in unit pixels from the middle of the frame."""
+        height, width = image.shape[:2]
+        face = self._tracking.track(image if side is None else _halved(image, side), time)
+        if face is None:
+            return None
+        unit = UNIT_WIDTH / width
+        shrunk = _halvings(image, side)
+        middle = (shrunk - 1) / 2  # of the pixels that became one
+        x, y = unit * (middle - (width - 1) / 2), unit * (middle - (height - 1) / 2)
+        return face.placed(scale=unit * shrunk, x=x, y=y)
+
+    def _learn(self, face: Face, time: float) -> None:
+        if self._reset_asked:
+            self._reset_asked = False
+            self._search = None
+            self._settle(face, time, "the pose was reset")
+        if self._search_asked:
+            self._search_asked = False
+            self._search = _Search(better=self._relative is not None)
+            self._tell("looking for a better neutral frame: look straight ahead, mouth closed")
+        if self._search is not None and self._search.look(face, time):
+            search, self._search = self._search, None
+            self._choose(search, time)
+
+    def _choose(self, search: _Search, time: float) -> None:
+        """The calmest face that was seen."""
+        present = [self._neutral] if search.better and self._neutral is not None else []
+        faces = [*present, *search.faces]
+        best = faces[int(np.argmin(rest_costs(faces)))]
+        if best is self._neutral:
+            self._tell("the neutral frame stays: none was better")
+        else:
+            self._settle(best, time, "a better neutral frame was found" if present else "calibrated")
+
+    def _settle(self, neutral: Face, time: float, message: str) -> None:
+        self._neutral = neutral
+        if self._relative is None:
+            self._relative = RelativeMotion(neutral)
+        self._relative.rebase(neutral, time)
+        self._tell(message)
+
+    def _observation(self, image: Image, face: Face | None, motion: Motion, mirror: bool) -> Observation:
+        """With the face back in the pixels of the frame."""
+        height, width = image.shape[:2]
+        if face is not None:
+            face = face.placed(scale=width / UNIT_WIDTH, x=(width - 1) / 2, y=(height - 1) / 2)
+        if mirror:
+            image = np.ascontiguousarray(image[:, ::-1])
+            face = None if face is None else mirrored_face(face, width)
+        return Observation(motion, face, image)
+
+
+def _halvings(image: Image, side: int | None) -> int:
+    """1, 2, 4 ...: how many times smaller a picture must be to have a longer side of at most `side` pixels."""
+    shrunk = 1
+    while side is not None and max(image.shape[:2]) > side * shrunk:
+        shrunk *= 2
+    return shrunk
+
+
+def _halved(image: Image, side: int) -> Image:
+    """The picture at that part of its size; whole parts are ten times cheaper than others."""
+    shrunk = _halvings(image, side)
+    width, height = image.shape[1] // shrunk, image.shape[0] // shrunk
+    if shrunk == 1 or not width or not height:
+        return image
+    whole = image[: height * shrunk, : width * shrunk]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

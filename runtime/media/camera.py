@@ -1,0 +1,219 @@
+"""Cameras: which there are, which one is meant, and a feed that goes on when one is unplugged and comes back."""
+
+import os
+import platform
+import stat
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import av
+
+from ...errors import MediaError
+from .frame import Image
+from .inputs import CameraRequest, Captured, DeviceInput, FileInput, Input, UrlInput, check_url
+from .v4l2 import CameraFormat, describe, device_paths
+
+__all__ = ["CameraFeed", "CameraInfo", "choose_input", "list_cameras"]
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0  # between two tries to open a camera that is gone
+MEASURED_S = 2.0  # the real frame rate is told after so long
+CLOSE_S = 3.0  # a driver that does not answer is left behind after that
+
+OpenInput = Callable[[], Input]
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """A camera of this machine."""
+
+    device: int | str  # what opens it: a path on Linux, elsewhere its number
+    index: int  # what --camera takes
+    name: str
+    formats: tuple[CameraFormat, ...]  # empty where the system does not say
+
+
+def list_cameras() -> list[CameraInfo]:
+    """All cameras that can be seen, in the order of their numbers; a device that does not answer is left out."""
+    system = platform.system()
+    if system == "Linux":
+        return _linux_cameras()
+    format_name = "dshow" if system == "Windows" else "avfoundation"
+    try:
+        devices = av.enumerate_input_devices(format_name)
+    except (ValueError, av.FFmpegError):
+        return []
+    films = [device for device in devices if "video" in (device.media_types or ["video"])]
+    return [
+        CameraInfo(index, index, device.description or device.name, ()) for index, device in enumerate(films)
+    ]
+
+
+def _linux_cameras() -> list[CameraInfo]:
+    from fcntl import ioctl
+
+    cameras = []
+    for path in device_paths():
+        try:
+            found = describe(path, ioctl)
+        except OSError:
+            continue
+        if found is not None:
+            cameras.append(CameraInfo(str(path), int(path.name[5:]), found[0], tuple(found[1])))
+    return cameras
+
+
+def choose_input(
+    choice: str,
+    request: CameraRequest,
+    *,
+    loop: bool,
+    allowed_hosts: list[str],
+    cameras: Callable[[], list[CameraInfo]] = list_cameras,
+) -> OpenInput:
+    """What opens the input that `choice` names: a number, a device, an address, a file, or a part of a camera's name.
+
+    Raises MediaError where it names an address whose host is not allowed; what is opened raises it where the name
+    fits nothing or more than one camera. A camera that was named may come back under another number.
+    """
+    if "://" in choice:
+        return partial(UrlInput, check_url(choice, allowed_hosts))
+    if choice.isascii() and choice.isdecimal():
+        return lambda: _opened(_numbered(int(choice), cameras()), request)
+    path = Path(choice)
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return lambda: _opened(_named(choice, cameras()), request)
+    if stat.S_ISCHR(mode):
+        return partial(DeviceInput, os.fspath(path), request, name=choice)
+    return partial(FileInput, path, loop=loop)
+
+
+def _opened(camera: CameraInfo, request: CameraRequest) -> Input:
+    return DeviceInput(camera.device, request, name=f"{camera.index} ({camera.name})")
+
+
+def _numbered(number: int, cameras: list[CameraInfo]) -> CameraInfo:
+    for camera in cameras:
+        if camera.index == number:
+            return camera
+    raise MediaError(f"--camera {number}: there is no such camera; {_there_are(cameras)}")
+
+
+def _named(name: str, cameras: list[CameraInfo]) -> CameraInfo:
+    found = [camera for camera in cameras if name.lower() in camera.name.lower()]
+    if len(found) == 1:
+        return found[0]
+    what = "no file and no camera" if not found else "more than one camera"
+    raise MediaError(f"--camera {name}: {what} of that name; {_there_are(cameras)}")
+
+
+def _there_are(cameras: list[CameraInfo]) -> str:
+    if not cameras:
+        return "no camera is found here; name a video file, or `test` for a generated head"
+    return "there are " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
+
+
+class CameraFeed:
+    """Reads an input in a thread of its own and delivers each frame; opens it again when it stops.
+
+    While the input is gone nothing is delivered; tries follow after 0.25, 0.5, 1, 2, 4 and then every 5 seconds.
+    """
+
+    ended: bool = False
+    """Whether a file came to its end."""
+    error: Exception | None = None
+    """What ended the feed: a fault of the receiver; the input's own are waited out."""
+
+    def __init__(
+        self,
+        open_input: OpenInput,
+        deliver: Callable[[Image, float], None],
+        tell: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        """Open the input now: MediaError where it cannot be. `tell` takes lines for people."""
+        self._open, self._deliver, self._tell = open_input, deliver, tell
+        self._clock, self._wait = clock, wait
+        self._stop = threading.Event()
+        self._input: Input | None = open_input()
+        self.name = self._input.name
+        self._measured_from: float | None = None
+        self._frames = 0
+        self._told = False
+        self._thread = threading.Thread(target=self._run, name="reenact-camera", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading and release the input."""
+        self._stop.set()
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set() and not self.ended:
+                opened = self._input or self._opened_again()
+                if opened is None:
+                    return
+                self._read(opened)
+        except Exception as error:  # noqa: BLE001  whoever uses the feed raises it again
+            self.error = error
+        finally:
+            self._release()
+
+    def _read(self, opened: Input) -> None:
+        """Deliver frames until the input stops or ends."""
+        self._measured_from, self._told = None, False
+        while not self._stop.is_set():
+            try:
+                captured = opened.read()
+            except MediaError as error:
+                self._tell(f"{error}; the last picture stands until it is back")
+                self._release()
+                return
+            if captured is None:
+                self.ended = True
+                return
+            self._measure(opened, captured)
+            self._deliver(captured.image, captured.time)
+
+    def _opened_again(self) -> Input | None:
+        """The input, once it can be opened; None where that is not waited for any more."""
+        pause = FIRST_WAIT_S
+        while not self._wait(self._stop, pause):
+            try:
+                self._input = self._open()
+            except MediaError:
+                pause = min(2 * pause, LONGEST_WAIT_S)
+                continue
+            self._tell(f"{self.name} is back")
+            return self._input
+        return None
+
+    def _measure(self, opened: Input, captured: Captured) -> None:
+        """Tell, once each time it was opened, what really comes; the first frame only starts the clock."""
+        if self._told:
+            return
+        if self._measured_from is None:
+            self._measured_from, self._frames = captured.time, 0
+            return
+        self._frames += 1
+        seconds = captured.time - self._measured_from
+        if seconds >= MEASURED_S:
+            height, width = captured.image.shape[:2]
+            asked = f"{opened.asked}; " if opened.asked else ""
+            self._tell(
+                f"{opened.name}: {asked}what comes is {width}x{height}, {self._frames / seconds:.1f} fps"
+            )
+            self._told = True
+
+    def _release(self) -> None:
+        opened, self._input = self._input, None
+        if opened is not None:
+            opened.close()

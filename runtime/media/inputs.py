@@ -1,0 +1,278 @@
+"""What gives frames in real time: a camera, a file played as if it were one, a stream from the network.
+
+Each is used by one thread; `read` waits for the next frame. Capture times are seconds of `time.perf_counter`.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import av
+import cv2
+import numpy as np
+
+from ...errors import MediaError
+from .frame import Image
+from .limits import DEFAULT_LIMITS, Limits
+from .picture import FrameConverter
+from .reader import VideoReader
+
+__all__ = ["CameraRequest", "Captured", "DeviceInput", "FileInput", "Input", "UrlInput", "check_url"]
+
+_UNLIMITED_TIME = Limits(max_seconds=math.inf)
+LATE_S = 0.5  # a file that is so far behind its times is not played faster to catch up
+STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
+TIMEOUT_S = 5.0  # of a network stream
+_STALLED_CAMERA_S = "2"
+
+_PROTOCOLS = {
+    "rtsp": "rtsp,rtp,udp,tcp",
+    "http": "http,tcp",
+    "https": "https,http,tls,tcp",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A frame, (H, W, 3) uint8 RGB, and when it was taken."""
+
+    image: Image
+    time: float
+
+
+class Input(Protocol):
+    """Something that gives frames in real time."""
+
+    name: str  # for people
+    asked: str  # what was asked of it and what it says to give; "" for what takes no wishes
+
+    def read(self) -> Captured | None:
+        """The next frame, waited for; None at the end. Raises MediaError where it stopped."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
+@dataclass(frozen=True)
+class CameraRequest:
+    """What is asked of a camera when it is opened; it may give something else."""
+
+    width: int = 1280  # pixels
+    height: int = 720
+    fps: float = 30.0
+    mjpeg: bool = True  # compressed by the camera: most give their full rate at larger sizes only so
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}, {self.fps:g} fps{', MJPG' if self.mjpeg else ''}"
+
+
+class DeviceInput:
+    """A camera of this machine, opened with OpenCV."""
+
+    def __init__(
+        self,
+        device: int | str,
+        request: CameraRequest,
+        *,
+        name: str,
+        open_capture: Callable[[Any], Any] = cv2.VideoCapture,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`device` is a number or a path such as /dev/video0. Raises MediaError where it cannot be opened."""
+        # OpenCV waits 10 s for a frame of a camera that stalls; it reads this at the first wait.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _STALLED_CAMERA_S)
+        self.name = name
+        self._clock = clock
+        self._capture = open_capture(device)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise MediaError(
+                f"camera {name}: cannot be opened; check that it is plugged in, that no other program uses it, and "
+                "that you may read it (on Linux: the group video)"
+            )
+        self.asked = self._ask(request)
+
+    def _ask(self, request: CameraRequest) -> str:
+        capture = self._capture
+        if request.mjpeg:  # before the size: some cameras know large sizes in this format only
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, request.width)
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, request.height)
+        capture.set(cv2.CAP_PROP_FPS, request.fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        code = int(capture.get(cv2.CAP_PROP_FOURCC))
+        pixels = "".join(chr(code >> shift & 255) for shift in (0, 8, 16, 24)) if code > 0 else ""
+        given = (
+            f"{int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))}x{int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))}, "
+            f"{capture.get(cv2.CAP_PROP_FPS):g} fps{', ' + pixels if pixels.isprintable() and pixels.strip() else ''}"
+        )
+        return f"asked for {request}; it says {given}"
+
+    def read(self) -> Captured:
+        """The next frame; raises MediaError where the camera gives none any more."""
+        if not self._capture.grab():
+            raise MediaError(f"camera {self.name}: it gives no more pictures; check its plug")
+        now = self._clock()
+        # Video4Linux tells when the picture was taken, on the clock that perf_counter is on Linux.
+        stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        captured = stamp if now - STAMPED_S < stamp <= now else now
+        retrieved, picture = self._capture.retrieve()
+        if not retrieved or picture is None or picture.ndim not in (2, 3):
+            raise MediaError(f"camera {self.name}: its picture cannot be read; ask for another format")
+        code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
+        return Captured(np.asarray(cv2.cvtColor(picture, code), np.uint8), captured)
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._capture.release()
+
+
+class FileInput:
+    """A video, GIF, folder or picture, played at its own times as a camera would give it."""
+
+    asked = ""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        loop: bool,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Raises MediaError where the file cannot be read."""
+        self.name = str(path)
+        self._path, self._loop = path, loop
+        self._clock, self._sleep = clock, sleep
+        self._opened = ExitStack()
+        self._frames = self._open()
+        self._began: float | None = None  # when the first frame of this round was due
+        self._due = 0.0
+
+    def _open(self) -> Iterator[tuple[float, Image]]:
+        self._opened.close()
+        reader = self._opened.enter_context(VideoReader(self._path, limits=_UNLIMITED_TIME))
+        self._period = float(1 / (reader.info.fps or Fraction(25)))
+        return ((frame.time, frame.image) for frame in reader)
+
+    def read(self) -> Captured | None:
+        """The next frame when it is due; None after the last one, unless it is played again and again."""
+        following = next(self._frames, None)
+        if following is None:
+            if not self._loop:
+                return None
+            self._frames = self._open()
+            self._began = self._due + self._period
+            following = next(self._frames)  # opening has shown that there is one
+        at, image = following
+        now = self._clock()
+        if self._began is None or now - self._began - at > LATE_S:
+            self._began = now - at
+        self._due = self._began + at
+        if self._due > now:
+            self._sleep(self._due - now)
+        return Captured(image, self._due)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._opened.close()
+
+
+class UrlInput:
+    """A stream from the network: RTSP, or HTTP with a movie or a camera's MJPEG."""
+
+    asked = ""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        """`url` as `check_url` has passed it. Raises MediaError where it cannot be opened."""
+        self.name = _without_password(url)
+        self._clock = clock
+        self._opened = ExitStack()
+        options = {
+            # No redirect and no playlist leads to another place than the one that was allowed.
+            "protocol_whitelist": _PROTOCOLS[urlsplit(url).scheme.lower()],
+            "format_whitelist": "rtsp,mpjpeg,jpeg_pipe,mjpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,flv",
+            "max_redirects": "0",
+            "rtsp_transport": "tcp",
+            "max_pixels": str(DEFAULT_LIMITS.max_pixels),
+        }
+        try:
+            container = av.open(url, "r", options=options, timeout=(TIMEOUT_S, TIMEOUT_S))
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(
+                f"{self.name}: cannot be opened ({error.strerror or type(error).__name__}); check the address, and "
+                "that it is the stream itself and not a page or a playlist"
+            ) from error
+        self._opened.enter_context(container)
+        if not container.streams.video:
+            self.close()
+            raise MediaError(f"{self.name}: no video in it; name a stream with a picture")
+        stream = container.streams.video[0]
+        self._converter = FrameConverter(
+            Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
+        )
+        self._is_film = bool(container.duration and container.duration > 0)
+        self._frames = container.decode(stream)
+        self._began: float | None = None
+
+    def read(self) -> Captured | None:
+        """The next frame; None at the end of a film. Raises MediaError where the stream breaks off."""
+        try:
+            frame = next(self._frames, None)
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(
+                f"{self.name}: the stream broke off ({error.strerror or type(error).__name__})"
+            ) from error
+        if frame is None:
+            if self._is_film:
+                return None
+            raise MediaError(f"{self.name}: the stream has ended")
+        image = self._converter.convert(frame)
+        now = self._clock()
+        if not self._is_film or frame.time is None:
+            return Captured(image, now)
+        if self._began is None or now - self._began - frame.time > LATE_S:
+            self._began = now - frame.time
+        due = self._began + frame.time
+        if due > now:
+            time.sleep(due - now)
+        return Captured(image, due)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._opened.close()
+
+
+def check_url(url: str, allowed: list[str]) -> str:
+    """`url` itself where its kind is known and its host one of `allowed`; MediaError else."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+    except ValueError as error:
+        raise MediaError(f"{url[:80]!r} is not an address ({error})") from error
+    if parts.scheme.lower() not in _PROTOCOLS:
+        raise MediaError(
+            f"{_without_password(url)}: streams come by {', '.join(_PROTOCOLS)}, not by {parts.scheme[:20]!r}"
+        )
+    if host not in {name.lower() for name in allowed}:
+        raise MediaError(
+            f"{_without_password(url)}: nothing is read from the network unasked; allow it with --allow-url {host}"
+        )
+    return url
+
+
+def _without_password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        place = host if parts.port is None else f"{host}:{parts.port}"
+    except ValueError:
+        return "the address"
+    return parts._replace(netloc=place, query="").geturl()[:200]

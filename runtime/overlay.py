@@ -1,0 +1,77 @@
+"""What is written over the live preview: help, figures, notices, and the badge that says what one sees.
+
+Draws in place, on the preview's own copy of a picture.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from .live import Status
+from .media.frame import Image
+
+__all__ = ["CORNERS", "HELP", "badge", "figures", "panel"]
+
+HELP = (
+    "1-9     that photo",
+    "arrows  next, previous photo",
+    "X  this is the neutral pose",
+    "F  find a better neutral frame",
+    "M  mirror",
+    "R  start or stop recording",
+    "I  figures",
+    "B  move the badge",
+    "H  this help",
+    "Q  quit",
+)
+CORNERS = 4
+BADGE = "AI-generated"
+_FONT, _SCALE, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.42, 17  # pixels a line
+_MARGIN, _DIM = 7, 0.35
+
+
+def figures(status: Status, show_ms: float | None) -> list[str]:
+    """Rate, time a stage, latency, drops by cause and what is reduced; `show_ms` is the window's own time."""
+    size = "" if status.input_size is None else f", {status.input_size[0]}x{status.input_size[1]}"
+    stages = {**status.stages_ms, **({} if show_ms is None else {"show": show_ms})}
+    lines = [
+        f"{status.fps:.1f} fps (input {status.input_fps:.1f}{size})  {status.state}",
+        "  ".join(f"{name} {ms:.1f}" for name, ms in stages.items()) + " ms",
+    ]
+    if status.latency_ms is not None:
+        latency = status.latency_ms
+        lines.append(f"latency p50 {latency.p50:.0f}  p95 {latency.p95:.0f}  p99 {latency.p99:.0f} ms")
+    lines += [f"dropped {count}: {cause}" for cause, count in status.drops.items()]
+    if status.degraded:
+        lines.append(f"step {status.step}: {status.degraded}")
+    return lines
+
+
+def panel(picture: Image, lines: Sequence[str], *, bottom: bool = False) -> None:
+    """Write lines on a darkened part at the top left, or the bottom left, of (H, W, 3) uint8, in place."""
+    height, width = picture.shape[:2]
+    lines = list(lines)[: max(0, (height - 2 * _MARGIN) // _LINE)]
+    if not lines:
+        return
+    widest = max(cv2.getTextSize(line, _FONT, _SCALE, 1)[0][0] for line in lines)
+    tall = len(lines) * _LINE + _MARGIN
+    top = height - tall if bottom else 0
+    part = picture[top : top + tall, : min(width, widest + 2 * _MARGIN)]
+    part[:] = np.asarray(part * _DIM, np.uint8)
+    for number, line in enumerate(lines, 1):
+        place = (_MARGIN, top + number * _LINE - 3)
+        cv2.putText(picture, line, place, _FONT, _SCALE, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def badge(picture: Image, corner: int) -> None:
+    """Say that (H, W, 3) uint8 is no camera picture, in place, in one of CORNERS: 0 bottom right, then clockwise."""
+    height, width = picture.shape[:2]
+    (wide, tall), _ = cv2.getTextSize(BADGE, _FONT, _SCALE, 1)
+    wide, tall = min(width, wide + 2 * _MARGIN), min(height, tall + 2 * _MARGIN)
+    left = width - wide if corner % CORNERS in (0, 3) else 0
+    top = height - tall if corner % CORNERS in (0, 1) else 0
+    part = picture[top : top + tall, left : left + wide]
+    part[:] = np.asarray(part * _DIM, np.uint8)
+    place = (left + _MARGIN, top + tall - _MARGIN)
+    cv2.putText(picture, BADGE, place, _FONT, _SCALE, (255, 220, 120), 1, cv2.LINE_AA)

@@ -1,0 +1,288 @@
+"""The loop that shows a live session: keys, preview, outputs, and how it ends."""
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from reenact.errors import MediaError, ReenactError
+from reenact.runtime import live_loop as module
+from reenact.runtime.live import LiveSession
+from reenact.runtime.live_loop import LiveLoop
+from reenact.runtime.media.reader import VideoReader
+
+
+class MadeWindow:
+    """Presses `keys` one after the other, each once the condition that goes with it holds; then Q."""
+
+    def __init__(self, *keys):
+        self.script, self.shown, self.pressed, self.closed = list(keys), [], [], False
+        self.ends = time.perf_counter() + 10
+
+    def show(self, picture):
+        assert picture.flags.c_contiguous
+        self.shown.append(picture)
+
+    def key(self):
+        assert time.perf_counter() < self.ends, f"waited in vain before {self.script[:1]}"
+        if not self.shown:
+            return None
+        if not self.script:
+            return "q"
+        key, condition = self.script[0]
+        if not condition():
+            return None
+        self.script.pop(0)
+        self.pressed.append(key)
+        return key
+
+    def close(self):
+        self.closed = True
+
+
+class MadeOutput:
+    def __init__(self, fails_after=10**9):
+        self.name, self.dropped, self.error, self.pictures, self.closed = "made output", 3, None, [], False
+        self.fails_after = fails_after
+
+    def put(self, picture):
+        self.pictures.append(picture)
+        if len(self.pictures) > self.fails_after:
+            self.error = ReenactError("the made output is full")
+
+    def close(self):
+        self.closed = True
+        if self.error is not None:
+            raise self.error
+
+
+class Stage:
+    """Photos of red 50, 60 and 70, a session, and a camera that gives some 200 frames a second."""
+
+    def __init__(self, colours, folder):
+        self.colours, self.folder = colours, folder
+        self.said: list[str] = []
+        self.photos = []
+        for red in (50, 60, 70):
+            self.photos.append(folder / f"{red}.png")
+            cv2.imwrite(str(self.photos[-1]), colours.picture(red=red, width=64, height=64)[..., ::-1])
+        self.session = LiveSession(colours.engines(), size=(64, 64), fps=240, tell=self.said.append)
+        self.feed: Any = SimpleNamespace(error=None, ended=False, close=lambda: self.closed.append(1))
+        self.closed: list[int] = []
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._film, daemon=True)
+        self.thread.start()
+
+    def _film(self):
+        while not self.stop.wait(0.004):
+            if not self.feed.ended:
+                self.session.offer(self.colours.picture(green=140), time.perf_counter())
+
+    def start(self):
+        assert self.red() == 50  # the first photo is shown before
+        return self.feed
+
+    def loop(self, *keys, **options):
+        self.window = MadeWindow(*keys)
+        return LiveLoop(self.session, self.start, self.photos, window=self.window, **options)
+
+    def red(self):
+        picture = self.session.newest()
+        return -1 if picture is None else int(picture.image[0, 0, 0])
+
+    def close(self):
+        self.stop.set()
+        self.thread.join()
+        self.session.close()
+
+
+@pytest.fixture
+def stage(colours, tmp_path):
+    made = Stage(colours, tmp_path)
+    yield made
+    made.close()
+
+
+def always():
+    return True
+
+
+def test_keys_change_the_photo(stage):
+    reds = []
+
+    def shows(red):
+        def condition():
+            if stage.red() == red:
+                reds.append(red)
+                return True
+            return False
+
+        return condition
+
+    keys = [
+        ("3", shows(50)),
+        ("next", shows(70)),  # after the last comes the first
+        ("previous", shows(50)),
+        ("2", shows(70)),
+        ("9", shows(60)),  # there is no ninth
+        ("i", always),
+    ]
+    stats = stage.loop(*keys).run()
+    assert reds == [50, 70, 50, 70, 60]
+    assert stage.red() == 60
+    assert stats.pictures > 5
+    assert stats.status.photo == "ready"
+    assert not stats.interrupted
+    assert stage.window.closed
+
+
+def test_keys_reset_the_pose_find_a_neutral_frame_and_mirror(stage):
+    def live():
+        return stage.session.status.state == "live"
+
+    keys = [
+        ("x", live),
+        ("f", lambda: "the pose was reset" in stage.said),
+        ("m", lambda: any("looking for a better" in line for line in stage.said)),
+    ]
+    stage.loop(*keys).run()
+    assert stage.session.controls.mirror
+    assert stage.window.script == []
+
+
+def test_the_preview_shows_figures_help_and_the_badge_and_the_picture_stays_clean(stage):
+    def shown(count):
+        return lambda: len(stage.window.shown) >= count
+
+    output = MadeOutput()
+    keys = [
+        ("i", shown(5)),
+        ("h", shown(10)),
+        ("h", shown(15)),
+        ("b", shown(20)),
+        ("b", shown(25)),
+        ("i", shown(30)),
+    ]
+    stage.loop(*keys, outputs=[output]).run()
+    for picture in output.pictures:
+        # of a photo of one colour every picture is of one colour: nothing is drawn on what leaves
+        assert len(np.unique(picture.image.reshape(-1, 3), axis=0)) == 1
+    drawn = [changed(picture) for picture in stage.window.shown]
+    assert drawn[2]["top left"]  # figures
+    assert all(each["badge"] for each in (drawn[2], drawn[8]))
+    assert not drawn[8]["top left"]  # figures off
+    assert drawn[13]["top left"]  # help
+    assert not drawn[28]["bottom right"]  # the badge has moved
+
+
+def changed(picture):
+    """Which corners of a preview of one colour were written to: those with nearly white or yellow pixels."""
+    bright = picture.min(axis=2) > 100
+    half = picture.shape[0] // 2
+    return {
+        "top left": bool(bright[:half, :half].any()),
+        "bottom right": bool(bright[half:, half:].any()),
+        "badge": bool(bright.any()),
+    }
+
+
+def test_recording_starts_at_once_and_r_ends_it_and_begins_the_next(stage):
+    path = stage.folder / "live.mp4"
+    loop = stage.loop(
+        ("r", lambda: len(stage.window.shown) > 20),
+        ("r", path.exists),
+        ("r", lambda: len(stage.window.shown) > 60),
+        record=path,
+    )
+    stats = loop.run()
+    assert stats.recordings == (str(path), str(stage.folder / "live-2.mp4"))
+    for name in stats.recordings:
+        with VideoReader(name) as reader:
+            frames = list(reader)
+        assert len(frames) > 5
+        assert abs(frames[-1].image[..., 0].mean() - 50) < 6
+
+
+def test_a_recording_that_cannot_begin_while_live_is_told_and_ends_nothing(stage, monkeypatch):
+    monkeypatch.setattr(module, "Recording", lambda *_, **__: (_ for _ in ()).throw(MediaError("no room")))
+    stage.loop(("r", always), ("i", lambda: "no room" in stage.said)).run()
+
+
+def test_an_output_that_fails_is_told_while_the_others_go_on_and_raised_at_the_end(stage):
+    bad, good = MadeOutput(fails_after=5), MadeOutput()
+    loop = stage.loop(("i", lambda: len(good.pictures) > 30), outputs=[bad, good])
+    with pytest.raises(ReenactError, match="the made output is full"):
+        loop.run()
+    assert stage.said.count("the made output is full") == 1
+    assert stage.closed
+    assert bad.closed
+    assert good.closed
+    assert len(bad.pictures) == 6
+
+
+def test_when_the_last_output_without_a_window_fails_it_is_over(stage):
+    bad = MadeOutput(fails_after=5)
+    loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[bad])
+    with pytest.raises(ReenactError, match="the made output is full"):
+        loop.run(seconds=20)
+
+
+def test_it_ends_when_the_file_does(stage, monkeypatch):
+    monkeypatch.setattr("reenact.runtime.live.SILENCE_S", 0.05)
+    output = MadeOutput()
+    loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[output])
+    threading.Timer(0.3, lambda: setattr(stage.feed, "ended", True)).start()
+    stats = loop.run()
+    assert stats.seconds < 5
+    assert stats.pictures == len(output.pictures) > 3
+    assert stats.outputs_dropped == {"made output": 3}
+
+
+def test_it_ends_after_the_seconds_it_was_given_and_when_told(stage):
+    loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[MadeOutput()])
+    assert 0.2 <= loop.run(seconds=0.2).seconds < 2
+    stop = threading.Event()
+    stop.set()
+    again = LiveLoop(stage.session, stage.start, stage.photos, outputs=[MadeOutput()])
+    assert again.run(stop=stop).seconds < 2
+
+
+def test_ctrl_c_ends_it_with_everything_closed(stage):
+    class Interrupting(MadeOutput):
+        def put(self, picture):
+            raise KeyboardInterrupt
+
+    output = Interrupting()
+    stats = stage.loop(outputs=[output]).run()
+    assert stats.interrupted
+    assert output.closed
+    assert stage.window.closed
+
+
+def test_a_first_photo_that_cannot_be_used_ends_it_with_that_reason(stage):
+    stage.photos[0] = stage.folder / "none.png"
+    with pytest.raises(ReenactError, match=r"none\.png: no such file"):
+        stage.loop().run()
+    assert stage.window.closed
+
+
+def test_a_feed_that_broke_ends_it_with_that_fault(stage):
+    stage.feed.error = ZeroDivisionError("made")
+    with pytest.raises(ZeroDivisionError):
+        stage.loop().run()
+    assert stage.window.closed
+
+
+def test_latency_is_measured_to_the_display(stage, monkeypatch):
+    show = MadeWindow.show
+
+    def slow(self, picture):
+        time.sleep(0.05)
+        show(self, picture)
+
+    monkeypatch.setattr(MadeWindow, "show", slow)
+    stats = stage.loop(("i", lambda: len(stage.window.shown) > 8)).run()
+    assert stats.status.latency_ms.p50 > 50

@@ -1,0 +1,347 @@
+"""`reenact live`: what its options do, what it refuses, and a whole run with keys on a virtual display."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from reenact import cli, cli_live
+from reenact.runtime import assets, camera_choice, engines, live, live_loop, outputs, window
+from reenact.runtime.live import Status
+from reenact.runtime.live_loop import LiveStats
+from reenact.runtime.media import camera
+from reenact.runtime.media.camera import CameraInfo
+from reenact.runtime.media.reader import VideoReader
+from reenact.runtime.media.v4l2 import CameraFormat
+from reenact.runtime.meters import Percentiles
+from typer.testing import CliRunner
+
+STATUS = Status(
+    state="live",
+    photo="ready",
+    photo_error=None,
+    error=None,
+    input_fps=30.0,
+    fps=29.0,
+    input_size=(640, 480),
+    stages_ms={"track": 5.0},
+    latency_ms=Percentiles(20.0, 40.0, 60.0),
+    drops={"frame rate": 7},
+    step=1,
+    degraded="at most 20 fps",
+    notices=0,
+    notice="",
+)
+STATS = LiveStats(100, 4.0, STATUS, {"live.mp4": 2, "other": 0}, ("live.mp4",), interrupted=False)
+
+
+class Made(SimpleNamespace):
+    """Remembers how it was made."""
+
+    def __init__(self, kind, calls, *args, **options):
+        super().__init__(kind=kind, args=args, options=options)
+        calls.setdefault(kind, []).append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def offer(self, *_):
+        pass
+
+    def announce(self, *_):
+        pass
+
+    def close(self):
+        pass
+
+    def run(self, **options):
+        self.ran = options
+        return self.stats
+
+    stats = STATS
+    name = "made"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Everything heavy is made; what was made, by kind."""
+    made: dict[str, list[Made]] = {}
+
+    def maker(kind):
+        return lambda *args, **options: Made(kind, made, *args, **options)
+
+    for module, name in (
+        (engines, "Engines"),
+        (live, "LiveSession"),
+        (live_loop, "LiveLoop"),
+        (camera, "CameraFeed"),
+        (window, "PreviewWindow"),
+        (outputs, "VirtualCamera"),
+    ):
+        monkeypatch.setattr(module, name, maker(name))
+    monkeypatch.setattr(cli_live, "_fetch_models", lambda: None)
+    return made
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, ["live", *map(str, arguments)])
+
+
+def test_options_reach_what_they_are_for(calls, tmp_path):
+    done = run(
+        *("a.jpg", "b.jpg", "--camera", "1", "--record", tmp_path / "out.mp4", "--virtual-camera"),
+        *("--size", "320x240", "--resolution", "640x480", "--fps", "25", "--no-mjpeg", "--whole", "--mirror"),
+        *("--strength", "0.5", "--smoothing", "2", "--seconds", "9", "--no-mark"),
+    )
+    assert done.exit_code == 0, done.output
+    session, loop = calls["LiveSession"][0], calls["LiveLoop"][0]
+    assert session.options["size"] == (320, 240)
+    assert (session.options["fps"], session.options["whole"]) == (25.0, True)
+    controls = session.options["controls"]
+    assert (controls.pose_strength, controls.expression_strength) == (0.5, 0.5)
+    assert (controls.smoothing, controls.mirror) == (2.0, True)
+    assert loop.args[2] == [Path("a.jpg"), Path("b.jpg")]
+    assert loop.options["record"] == tmp_path / "out.mp4"
+    assert loop.options["window"] is calls["PreviewWindow"][0]
+    assert loop.options["outputs"] == [calls["VirtualCamera"][0]]
+    assert loop.ran == {"seconds": 9.0}
+    assert calls["VirtualCamera"][0].args == ((320, 240), 25.0, None)
+    assert calls["VirtualCamera"][0].options == {"mark": False}
+    assert loop.options["mark"] is False
+    assert calls["PreviewWindow"][0].args[1] == (320, 240)
+
+
+def test_without_photos_the_packaged_ones_are_shown(calls):
+    assert run("--camera", "test").exit_code == 0
+    assert calls["LiveLoop"][0].args[2] == [
+        assets.portrait("eileen_collins"),
+        assets.portrait("grace_hopper"),
+    ]
+    assert calls["LiveSession"][0].options["size"] == (512, 512)
+
+
+def test_it_says_what_was_done(calls):
+    done = run("--camera", "test", "--no-preview", "--record", "live.mp4")
+    assert done.output.splitlines() == [
+        "100 pictures in 4.0 s, 25.0 fps",
+        "latency from capture to display: p50 20 ms, p95 40 ms, p99 60 ms, of the last 10 s",
+        "dropped: 7 frames, cause: frame rate",
+        "dropped: 2 pictures, cause: live.mp4 was too slow",
+        "at the end: at most 20 fps",
+        "recorded: live.mp4",
+    ]
+    assert "PreviewWindow" not in calls
+
+
+def test_ctrl_c_gives_its_own_exit_code(calls, monkeypatch):
+    monkeypatch.setattr(Made, "stats", LiveStats(1, 1.0, STATUS, {}, (), interrupted=True))
+    assert run("--camera", "test").exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--camera", "test", "--no-preview"], "nothing is left to show it"),
+        (["--camera", "test", "--size", "big"], "'big' is no size; write 512 or 640x480"),
+        (["--camera", "test", "--resolution", "1x2x3"], "is no size"),
+        (["--camera", "test", "--virtual-device", "x"], "goes together with --virtual-camera"),
+        (["--camera", "test", "--smoothing", "9"], "less than or equal to 4"),
+    ],
+)
+def test_misuse_is_refused_with_code_2(calls, arguments, message):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())
+    assert "Engines" not in calls
+
+
+def test_an_address_needs_to_be_allowed(calls):
+    done = run("--camera", "rtsp://cam/one")
+    assert done.exit_code == 1
+    assert "allow it with --allow-url cam" in done.output
+    assert run("--camera", "rtsp://cam/one", "--allow-url", "cam").exit_code == 0
+
+
+def test_without_any_camera_it_says_what_can_stand_in(calls, monkeypatch):
+    monkeypatch.setattr(camera, "list_cameras", list)
+    done = run()
+    assert done.exit_code == 1
+    assert "no camera is found here" in done.output
+
+
+CAMERAS = [
+    CameraInfo(
+        "/dev/video0",
+        0,
+        "Webcam",
+        (
+            CameraFormat("MJPG", 1280, 720, 30.0),
+            CameraFormat("MJPG", 640, 480, 0),
+            CameraFormat("YUYV", 320, 240, 15.0),
+        ),
+    ),
+    CameraInfo("/dev/video4", 4, "Other", ()),
+]
+
+
+def test_cameras_are_listed_with_their_formats_where_there_is_no_display(calls, monkeypatch):
+    monkeypatch.setattr(camera, "list_cameras", lambda: CAMERAS)
+    monkeypatch.setattr(window, "why_no_window", lambda: "there is no display")
+    done = run()
+    assert done.exit_code == 2
+    assert done.output.splitlines() == [
+        "0  Webcam",
+        "   MJPG: 1280x720@30, 640x480",
+        "   YUYV: 320x240@15",
+        "4  Other",
+        "choose a camera: reenact live --camera N",
+    ]
+
+
+def test_with_a_display_a_camera_is_chosen_by_its_picture(calls, monkeypatch):
+    monkeypatch.setattr(camera, "list_cameras", lambda: CAMERAS)
+    monkeypatch.setattr(window, "why_no_window", lambda: None)
+    chosen = []
+
+    def opener(choice, *_):
+        chosen.append(choice)
+        return lambda: None
+
+    monkeypatch.setattr(cli_live, "_open_input", opener)
+    monkeypatch.setattr(camera_choice, "pictures_of", lambda cameras: [None] * len(cameras))
+    monkeypatch.setattr(camera_choice, "choose_camera", lambda cameras, pictures, window: cameras[1])
+    assert run().exit_code == 0
+    assert chosen == ["4"]
+
+
+@pytest.fixture
+def display():
+    for tool in ("Xvfb", "xdotool"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-screen", "0", "800x700x24"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    yield f":{server.stdout.readline().strip()}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts `reenact live` in a process of its own; ended at the latest with the test."""
+    processes = []
+
+    def start(*arguments, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reenact", "live", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def until(condition, seconds=40):
+    ends = time.perf_counter() + seconds
+    while not (value := condition()):
+        assert time.perf_counter() < ends
+        time.sleep(0.1)
+    return value
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A still face for two seconds: what moves here is not the point."""
+    from fractions import Fraction
+
+    from reenact.runtime.media.frame import Frame
+    from reenact.runtime.media.images import read_image
+    from reenact.runtime.media.writer import open_writer
+
+    face = np.asarray(cv2.resize(read_image(assets.portrait("eileen_collins")), (320, 320)), np.uint8)
+    with open_writer(tmp_path / "clip.mp4", width=320, height=320) as sink:
+        for number in range(50):
+            sink.write(Frame(face, number, Fraction(1, 25)))
+    return tmp_path / "clip.mp4"
+
+
+def test_a_run_with_keys_in_a_window_records_what_was_shown(models_home, display, started, clip, tmp_path):
+    process = started("--camera", clip, "--record", "out.mp4", "--size", "256", DISPLAY=display)
+
+    def press(key):
+        found = subprocess.run(
+            ["xdotool", "search", "--name", "reenact live"],
+            env={**os.environ, "DISPLAY": display},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for window_id in found.stdout.split():
+            subprocess.run(
+                ["xdotool", "key", "--window", window_id, key],
+                env={**os.environ, "DISPLAY": display},
+                check=False,
+                capture_output=True,
+            )
+
+    until(lambda: any(tmp_path.glob(".out.mp4.part-*")))
+    time.sleep(2.0)
+    for key in ("2", "h", "i", "m", "b"):
+        press(key)
+        time.sleep(0.4)
+    until(lambda: (press("q"), process.poll())[1] is not None)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "recorded: out.mp4" in output
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        frames = list(reader)
+    assert frames[0].image.shape == (256, 256, 3)
+    assert len(frames) > 20
+    assert np.diff([frame.time for frame in frames]).max() < 1.5
+    first, last = (frame.image.mean(axis=(0, 1)) for frame in (frames[0], frames[-1]))
+    assert np.abs(first - last).max() > 15  # another photo
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_ctrl_c_completes_the_recording(models_home, started, clip, tmp_path):
+    process = started("--camera", clip, "--no-preview", "--record", "out.mp4", "--size", "128")
+    until(lambda: any(path.stat().st_size for path in tmp_path.glob(".out.mp4.part-*")))
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 130, output
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert len(list(reader)) > 3
+
+
+def test_a_file_that_is_played_once_ends_the_run(models_home, started, clip, tmp_path):
+    process = started("--camera", clip, "--once", "--no-preview", "--record", "out.mp4", "--size", "128")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "latency from capture to display: p50" in output
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert 0.5 < list(reader)[-1].time < 2.5
