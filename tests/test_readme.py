@@ -1,15 +1,25 @@
-"""The README's numbers are those that scripts wrote."""
+"""The documents' numbers are those that scripts wrote, and their links lead somewhere."""
 
+import re
 from pathlib import Path
 
-from reenact.benchmarks.readme import filled
+import pytest
+from reenact.benchmarks.readme import documents, filled
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_readme_shows_the_measured_tables():
-    text = (ROOT / "README.md").read_text()
-    assert text.count("<!-- benchmarks/results/") >= 3
+def name_of(document):
+    return document.name
+
+
+def test_the_readme_has_measured_tables():
+    assert (ROOT / "README.md").read_text().count("<!-- benchmarks/results/") >= 3
+
+
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_a_document_shows_the_tables_as_they_were_measured(document):
+    text = document.read_text(encoding="utf-8")
     assert filled(text) == text, "run: python -m reenact.benchmarks.readme"
 
 
@@ -22,8 +32,7 @@ def test_a_marked_section_is_replaced_by_its_file(tmp_path):
     assert filled(text, tmp_path) == expected
 
 
-def test_every_file_that_the_readme_links_to_exists():
-    import re
-
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_every_file_that_a_document_links_to_exists(document):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
