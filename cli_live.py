@@ -127,6 +127,7 @@ def live(
         from .runtime.engines import Engines
         from .runtime.live import LiveSession
         from .runtime.media.inputs import CameraRequest
+        from .runtime.models import ensure
         from .runtime.systems.protocol import SystemSettings
 
         request = CameraRequest(*wanted, fps=fps, mjpeg=mjpeg)
@@ -136,7 +137,7 @@ def live(
             pose_strength=strength, expression_strength=strength, smoothing=smoothing, mirror=mirror
         )
         window = _window(picture) if preview else None
-        _fetch_models()
+        ensure(tell)
         outputs = [_virtual_camera(picture, fps, virtual_device, mark)] if virtual_camera else []
         settings = SystemSettings(bundle, backend, precision.value)
         with (
@@ -264,10 +265,3 @@ def _show(stats: "LiveStats") -> None:
         say(f"at the end: {status.degraded}")
     for recording in stats.recordings:
         say(f"recorded: {recording}")
-
-
-def _fetch_models() -> None:
-    from .runtime.models import list_models, pull
-
-    if not all(model.verified for model in list_models()):
-        pull(tell)

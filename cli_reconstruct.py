@@ -93,14 +93,14 @@ def reconstruct(
     """Reconstruct the heads in photos and videos with DECA: meshes, textures, coefficients, pictures of them."""
     with guarded(debug):
         from .runtime.media.limits import DEFAULT_LIMITS, Limits
-        from .runtime.models import list_models, pull
+        from .runtime.models import ensure
         from .runtime.reconstruct import Reconstructor, inputs_of
         from .runtime.systems.protocol import SystemSettings
 
         sources = inputs_of(photos)
         limits = Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
-        if tracker is TrackerName.built_in and not whole and not all(m.verified for m in list_models()):
-            pull(tell)
+        if tracker is TrackerName.built_in and not whole:
+            ensure(tell)
         with Reconstructor(
             SystemSettings(bundle, backend, precision.value),
             tracker=tracker.value,

@@ -66,7 +66,7 @@ def serve(
     with guarded(debug):
         server = _server()
         from .runtime.engine import choose
-        from .runtime.models import list_models, pull
+        from .runtime.models import ensure
         from .runtime.web.settings import ServeSettings, WebLimits, resolve_token
 
         choose(backend)
@@ -81,8 +81,7 @@ def serve(
             backend=backend,
             limits=WebLimits(sessions=sessions),
         )
-        if not all(model.verified for model in list_models()):
-            pull(tell)
+        ensure(tell)
         server.serve(settings, lambda: say(f"Open {server.address(settings)}  (Ctrl-C ends)"))
 
 

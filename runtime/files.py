@@ -13,6 +13,7 @@ __all__ = [
     "bundle_home",
     "checkpoint_home",
     "home",
+    "kept_folders",
     "private_folder",
     "read_small_file",
     "replace_file",
@@ -34,6 +35,18 @@ def bundle_home(system: str) -> Path:
 def checkpoint_home(system: str) -> Path:
     """Where `reenact models add` keeps a system's checkpoint."""
     return home() / "checkpoints" / system
+
+
+def kept_folders() -> list[tuple[str, Path]]:
+    """What lies here that a user brought or made: ("checkpoint" or "bundle", its folder), by system."""
+    found = [
+        (what, folder)
+        for what, place in (("checkpoint", home() / "checkpoints"), ("bundle", home() / "bundles"))
+        if place.is_dir()
+        for folder in place.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+    ]
+    return sorted(found, key=lambda kept: (kept[1].name, kept[0] == "bundle"))
 
 
 def private_folder(folder: Path) -> Path:

@@ -16,7 +16,17 @@ from ..errors import ModelError
 from .files import home, private_folder, replace_file, sha256
 from .tflite import VERSION, convert
 
-__all__ = ["MODELS", "ModelFile", "ModelStatus", "Progress", "home", "list_models", "model_path", "pull"]
+__all__ = [
+    "MODELS",
+    "ModelFile",
+    "ModelStatus",
+    "Progress",
+    "ensure",
+    "home",
+    "list_models",
+    "model_path",
+    "pull",
+]
 
 Progress = Callable[[str], None]
 """Told in one line what is being done now."""
@@ -129,6 +139,12 @@ def model_path(name: str, progress: Progress | None = None) -> Path:
     except OSError as error:
         raise ModelError(f"{graph}: cannot be written ({error}); {_ROOM}") from error
     return graph
+
+
+def ensure(progress: Progress | None = None) -> None:
+    """Fetch the model files where one is missing or damaged; ModelError as of `pull`."""
+    if not all(model.verified for model in list_models()):
+        pull(progress)
 
 
 def pull(progress: Progress | None = None, source: Path | None = None) -> list[ModelStatus]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from reenact import cli, console
 from reenact.errors import FaceNotFoundError
-from reenact.runtime import assets, engine, reenactor
+from reenact.runtime import assets, engine, models, reenactor
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.stream import StageTimes, StreamInterrupted, StreamStats
 from typer.testing import CliRunner
@@ -58,7 +58,7 @@ def _made(monkeypatch):
     CALLS.clear()
     ERRORS.clear()
     monkeypatch.setattr(reenactor, "Reenactor", MadeReenactor)
-    monkeypatch.setattr(cli, "_fetch_models", lambda: None)
+    monkeypatch.setattr(models, "ensure", lambda progress: None)
 
 
 def call(*arguments):
@@ -82,19 +82,8 @@ def test_options_reach_the_runtime():
         *("run", "photo.jpg", "clip.mp4", "-o", "out.mp4", "--absolute", "--face", 1, "--driving-face", 2),
         *("--side-by-side", "--crop", "--start", 1.5, "--duration", 2, "--strength", 0.5),
         *("--expression-strength", 2, "--reference-frame", 7, "--backend", "cpu", "--precision", "fp32"),
-        *(
-            "--codec",
-            "hevc",
-            "--crf",
-            30,
-            "--fps",
-            24,
-            "--max-pixels",
-            1000,
-            "--max-seconds",
-            9,
-            "--no-smooth",
-        ),
+        *("--codec", "hevc", "--crf", 30, "--fps", 24, "--max-pixels", 1000, "--max-seconds", 9),
+        *("--no-smooth", "--motion-source", "tracker"),
     )
     (source, made), (files, run) = CALLS
     assert str(source) == "photo.jpg"
@@ -106,6 +95,7 @@ def test_options_reach_the_runtime():
         "bundle": None,
         "backend": "cpu",
         "precision": "fp32",
+        "motion_source": "tracker",
         "face": 1,
         "driving_face": 2,
         "crop": True,
@@ -236,7 +226,10 @@ def test_ctrl_c_is_exit_code_130_and_tells_of_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "demo", "verify", "doctor", "models", "models list", "models pull", "models path"],
+    [
+        *("run", "demo", "live", "serve", "reconstruct", "verify", "doctor", "export", "build", "train"),
+        *("models", "models list", "models pull", "models path", "models add"),
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     done = call(*command.split(), "--help")
@@ -245,8 +238,13 @@ def test_every_command_has_help_with_an_example(command):
     assert f"reenact {command.split()[0]}" in done.stdout
 
 
-def test_without_arguments_there_is_help():
-    assert "reenact demo" in call().output
+def test_help_shows_what_most_people_want_first():
+    shown = call().output
+    assert "reenact demo" in shown
+    places = [
+        shown.index(f" {name} ") for name in ("run", "demo", "live", "serve", "verify", "export", "train")
+    ]
+    assert places == sorted(places)
 
 
 def test_models_are_listed_with_their_state(small_home):
@@ -254,6 +252,15 @@ def test_models_are_listed_with_their_state(small_home):
     assert done.exit_code == 0
     assert "face_landmark: missing" in done.stdout
     assert "Apache-2.0" in done.stdout
+
+
+def test_checkpoints_and_bundles_of_ones_own_are_listed(small_home):
+    for place in ("checkpoints/flame", "checkpoints/deca", "bundles/deca", "bundles/.deca.unfinished"):
+        (small_home / place).mkdir(parents=True)
+    shown = call("models", "list").stdout.replace("\n", "")
+    found = [shown.index(what) for what in ("deca checkpoint:", "deca bundle:", "flame checkpoint:")]
+    assert found == sorted(found)
+    assert "unfinished" not in shown
 
 
 def test_a_wrong_wheel_is_an_error_of_one_line(small_home, tmp_path):

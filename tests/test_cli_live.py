@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from reenact import cli, cli_live
-from reenact.runtime import assets, camera_choice, engines, live, live_loop, outputs, window
+from reenact.runtime import assets, camera_choice, engines, live, live_loop, models, outputs, window
 from reenact.runtime.live import Status
 from reenact.runtime.live_loop import LiveStats
 from reenact.runtime.media import camera
@@ -89,7 +89,7 @@ def calls(monkeypatch):
         (outputs, "VirtualCamera"),
     ):
         monkeypatch.setattr(module, name, maker(name))
-    monkeypatch.setattr(cli_live, "_fetch_models", lambda: None)
+    monkeypatch.setattr(models, "ensure", lambda progress: None)
     return made
 
 

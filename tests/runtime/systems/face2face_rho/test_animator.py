@@ -15,7 +15,7 @@ import pytest
 from reenact import cli
 from reenact.errors import BackendError, BundleError, FaceNotFoundError, ReenactError
 from reenact.kernels.composite import blend_reference
-from reenact.runtime import assets
+from reenact.runtime import assets, models
 from reenact.runtime.bundle import Weights, write_bundle
 from reenact.runtime.files import bundle_home
 from reenact.runtime.media.images import read_image
@@ -380,7 +380,7 @@ def test_a_photo_is_run_from_the_command_line(models_home, rho_bundle, tmp_path)
     ],
 )
 def test_a_bundle_that_cannot_be_used_is_one_line_and_exit_code_1(monkeypatch, small_home, options, said):
-    monkeypatch.setattr(cli, "_fetch_models", lambda: None)
+    monkeypatch.setattr(models, "ensure", lambda progress: None)
     done = call("run", assets.portrait("eileen_collins"), "--motion", "nod", "-o", "out.mp4", *options)
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ")
