@@ -169,9 +169,14 @@ def test_another_name_order_or_shape_in_the_state_is_a_failure(copy):
         assert message in done.stderr
 
 
-def test_the_tolerance_can_be_chosen(goldens):
-    assert run(goldens / "face2face_rho/motion_net.json", "--tolerance", "1e-9").exit_code == 1
-    assert run(goldens / "face2face_rho/motion_net.json", "--tolerance", "1e-5").exit_code == 0
+def test_the_tolerance_can_be_chosen(copy):
+    golden = copy("motion_net")
+    with np.load(golden.with_suffix(".npz")) as archive:
+        arrays = dict(archive)
+    arrays["out:low_motion"] *= 1.001
+    np.savez(golden.with_suffix(".npz"), **arrays)
+    assert run(golden).exit_code == 1
+    assert run(golden, "--tolerance", "1e-2").exit_code == 0
 
 
 def test_a_part_that_needs_an_absent_picture_is_not_checked_and_no_failure(copy, tmp_path):
