@@ -1,6 +1,7 @@
 """Size and orientation of an image file from its bytes alone, so that limits apply before decoding.
 
-PNG checksums and the end of a JPEG are checked here too, because decoders are lenient about them.
+PNG checksums and the end of a JPEG are checked here too, because decoders are lenient about them. A file that gives its
+size more than once is refused: which of them a decoder takes is its own affair, and might not be the one checked here.
 """
 
 import re
@@ -17,8 +18,10 @@ HEADER_ERRORS = (ValueError, struct.error, IndexError)
 SIGNATURE_LENGTH = 16
 """Bytes from the start of a file that `is_known_image` needs."""
 
+_TIFF_SIZE = (256, 257)  # tags of width and height
 _ORIENTATION_TAG = 274
 _EXIF_PREFIX = b"Exif\0\0"
+_JPEG_SCANS = 100  # at most; progressive files have about ten, and each costs a pass over the whole picture
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -57,6 +60,8 @@ def _parser(start: bytes) -> Callable[[bytes], Header] | None:
 
 
 def _png(content: bytes) -> Header:
+    if content[8:16] != b"\0\0\0\x0dIHDR":
+        raise ValueError("it does not begin with its size")
     width, height = struct.unpack_from(">II", content, 16)
     orientation, animated, at = 1, False, 8
     while True:
@@ -67,6 +72,8 @@ def _png(content: bytes) -> Header:
             raise ValueError(f"checksum of its {name.decode('latin-1')} chunk does not match")
         if name == b"IEND":
             return Header("png", width, height, orientation, animated)
+        if name == b"IHDR" and at != 8:
+            raise ValueError("it gives its size twice")
         if name == b"eXIf":
             orientation = _exif_orientation(content[at + 8 : end])
         animated = animated or name == b"acTL"
@@ -74,8 +81,8 @@ def _png(content: bytes) -> Header:
 
 
 def _jpeg(content: bytes) -> Header:
-    width = height = 0
-    orientation, at = 1, 2
+    size: tuple[int, int] | None = None  # height, width
+    orientation, scans, at = 1, 0, 2
     while True:
         found = _JPEG_MARKER.search(content, at)
         if found is None:
@@ -83,13 +90,24 @@ def _jpeg(content: bytes) -> Header:
         at = found.start()
         marker = content[at + 1]
         if marker == 0xD9:
+            height, width = size or (0, 0)
             return Header("jpeg", width, height, orientation)
         if marker == 0x01:
             at += 2
             continue
         (length,) = struct.unpack_from(">H", content, at + 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", content, at + 5)
+            if size is not None:
+                raise ValueError("it gives its size twice")
+            size = struct.unpack_from(">HH", content, at + 5)
+        if marker == 0xDA:
+            scans += 1
+            if size is None or scans > _JPEG_SCANS:
+                raise ValueError(
+                    "its size is missing" if size is None else f"it has over {_JPEG_SCANS} scans"
+                )
+        if marker == 0xD8:
+            raise ValueError("a second picture begins inside it")
         if marker == 0xE1 and content[at + 4 : at + 10] == _EXIF_PREFIX:
             orientation = _exif_orientation(content[at + 10 : at + 2 + length])
         at += 2 + length
@@ -132,9 +150,10 @@ def _gif(content: bytes) -> Header:
 
 def _tiff(content: bytes) -> Header:
     tags = _tiff_tags(content)
-    if 256 not in tags or 257 not in tags:
+    width, height = (tags.get(tag) for tag in _TIFF_SIZE)
+    if width is None or height is None:
         raise ValueError("its size is missing")
-    return Header("tiff", tags[256], tags[257], _valid_orientation(tags))
+    return Header("tiff", width, height, _valid_orientation(tags))
 
 
 def _exif_orientation(exif: bytes) -> int:
@@ -157,9 +176,13 @@ def _tiff_tags(content: bytes) -> dict[int, int]:
         raise ValueError("its byte order mark is missing")
     (directory,) = struct.unpack_from(order + "I", content, 4)
     (count,) = struct.unpack_from(order + "H", content, directory)
-    tags = {}
+    tags: dict[int, int] = {}
+    seen: set[int] = set()
     for at in range(directory + 2, directory + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", content, at)
+        if tag in seen and tag in _TIFF_SIZE:
+            raise ValueError("it gives its size twice")
+        seen.add(tag)
         if values == 1 and kind in (3, 4):
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), content, at + 8)
     return tags

@@ -97,6 +97,12 @@ def test_hostile_photos_are_refused(shared_data):
     assert dict(zip(expected, said, strict=True)) == expected
 
 
+def test_a_photo_with_two_sizes_is_refused():
+    assert refusals("photo", [Path(__file__).resolve().parents[2] / "data/two_sizes.jpg"]) == [
+        (422, "unreadable")
+    ]
+
+
 def test_odd_photos_are_read(shared_data):
     paths = [shared_data / "hostile" / name for name in ("cmyk.jpg", "rgb16.png", "exif_orientation_6.jpg")]
 
