@@ -3,7 +3,8 @@
 Text messages are status, from the server. Binary messages, little-endian: FRAME (1 byte 1, 3 unused, uint32 number,
 float64 time of the sender, JPEG) in both directions, the server's with the time of the frame that moved the picture;
 ACK (1 byte 2, 3 unused, uint32 number) for each frame that was taken. Nobody has more than WINDOW frames on the way
-that were not acknowledged, so nothing piles up however slow a line is: what comes meanwhile is dropped.
+that were not acknowledged, so nothing piles up however slow a line is: what comes meanwhile is dropped. A picture that
+was not acknowledged within ACK_SECONDS counts as lost, so that a client that forgets one is not left without any.
 """
 
 import asyncio
@@ -22,10 +23,11 @@ from .security import PROTOCOL
 from .sessions import Session
 from .settings import WebLimits
 
-__all__ = ["ACK", "FRAME", "WINDOW", "Line", "pack_ack", "pack_frame"]
+__all__ = ["ACK", "ACK_SECONDS", "FRAME", "WINDOW", "Line", "pack_ack", "pack_frame"]
 
 FRAME, ACK = 1, 2
 WINDOW = 2
+ACK_SECONDS = 2.0
 STATUS_SECONDS = 0.5
 FASTEST_S = 1 / 70  # between two frames that are decoded
 _HEAD = struct.Struct("<B3xId")
@@ -54,7 +56,7 @@ class Line:
     def __init__(self, websocket: WebSocket, session: Session, metrics: Metrics, limits: WebLimits) -> None:
         self._websocket, self._session, self._metrics, self._limits = websocket, session, metrics, limits
         self._times: OrderedDict[float, float] = OrderedDict()  # our time of a frame -> its sender's
-        self._unacknowledged = 0
+        self._unacknowledged: dict[int, float] = {}  # number of a picture -> when it was sent, oldest first
         self._room = asyncio.Event()
         self._frames_wanted = asyncio.Event()
         self._sending = asyncio.Lock()
@@ -102,7 +104,7 @@ class Line:
 
     async def _take(self, content: bytes) -> None:
         if len(content) == _ACK_HEAD.size and content[0] == ACK:
-            self._unacknowledged = max(0, self._unacknowledged - 1)
+            self._unacknowledged.pop(_ACK_HEAD.unpack(content)[1], None)
             self._room.set()
             return
         if len(content) < _HEAD.size or content[0] != FRAME:
@@ -132,16 +134,26 @@ class Line:
             sender_time = self._times.get(picture.captured)
             if sender_time is None:  # of a frame that came by another way
                 continue
-            if self._unacknowledged >= WINDOW:
-                self._room.clear()
-                await self._room.wait()
+            if len(self._unacknowledged) >= WINDOW:
+                await self._wait_for_room()
                 continue  # there is a newer one by now
             jpeg = await asyncio.to_thread(encode_frame, picture.image)
             number += 1
-            self._unacknowledged += 1
+            self._unacknowledged[number] = time.perf_counter()
             await self._send(pack_frame(number, sender_time, jpeg))
             self._session.live.sent(picture)
             self._metrics.count("reenact_frames_total", transport="websocket", direction="out")
+
+    async def _wait_for_room(self) -> None:
+        """Until a picture was acknowledged, or the oldest that was not counts as lost."""
+        oldest, sent = next(iter(self._unacknowledged.items()))
+        self._room.clear()
+        try:
+            async with asyncio.timeout(sent + ACK_SECONDS - time.perf_counter()):
+                await self._room.wait()
+        except TimeoutError:
+            self._unacknowledged.pop(oldest, None)
+            self._metrics.count("reenact_drops_total", cause="never acknowledged")
 
     async def _send_status(self) -> None:
         while self._number == self._session.line:

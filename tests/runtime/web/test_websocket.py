@@ -10,6 +10,7 @@ from reenact.runtime.watermark import read_mark
 
 pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
 websockets = pytest.importorskip("websockets", reason="the server needs websockets")
+from reenact.runtime.web import websocket  # noqa: E402
 from reenact.runtime.web.websocket import ACK, FRAME, WINDOW, pack_ack, pack_frame  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
@@ -105,18 +106,37 @@ def test_the_portrait_moves_once_its_driver_is_known(line, jpegs):
     assert status["latency_ms"] > 0
 
 
-def test_no_more_than_the_window_is_sent_to_a_client_that_does_not_answer(line, jpegs):
+def test_no_more_than_the_window_is_sent_to_a_client_that_does_not_answer(line, jpegs, monkeypatch):
+    monkeypatch.setattr(websocket, "ACK_SECONDS", 3600.0)
     talk = Talk(line, acknowledges=False)
-    for number in range(60):
-        talk.send(number, jpegs[number % len(jpegs)])
-        talk.listen(0.03)
-    assert talk.taken == 60
+    talk.drive(jpegs, lambda talk: talk.taken >= 60 and len(talk.pictures) >= WINDOW)
     assert len(talk.pictures) == WINDOW
     talk.acknowledges = True
     for number, _, _ in list(talk.pictures):
         talk.line.send(pack_ack(number))
     newest = len(talk.pictures)
     talk.drive(jpegs, lambda talk: len(talk.pictures) > newest)
+
+
+def test_pictures_that_are_never_acknowledged_count_as_lost_after_a_while(server, line, jpegs, monkeypatch):
+    """So that a client that dropped some, as one whose camera was stopped, is shown pictures again."""
+    monkeypatch.setattr(websocket, "ACK_SECONDS", 0.5)
+    lost = server.service.metrics.value("reenact_drops_total", cause="never acknowledged")
+    talk = Talk(line, acknowledges=False)
+    talk.drive(jpegs, lambda talk: len(talk.pictures) >= 3 * WINDOW)
+    assert server.service.metrics.value("reenact_drops_total", cause="never acknowledged") > lost
+    assert [number for number, _, _ in talk.pictures] == list(range(1, len(talk.pictures) + 1))
+
+
+def test_acknowledging_what_was_never_sent_makes_no_room(line, jpegs, monkeypatch):
+    monkeypatch.setattr(websocket, "ACK_SECONDS", 3600.0)
+    talk = Talk(line, acknowledges=False)
+    talk.drive(jpegs, lambda talk: len(talk.pictures) >= WINDOW)
+    for number in (0, 77, 2**32 - 1):
+        talk.line.send(pack_ack(number))
+    taken = talk.taken
+    talk.drive(jpegs, lambda talk: talk.taken > taken + 20)
+    assert len(talk.pictures) == WINDOW
 
 
 def test_a_face_that_is_lost_is_told_and_found_again(line, jpegs):
