@@ -24,6 +24,7 @@ __all__ = ["STATIC", "create_api", "create_app"]
 _log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DESCRIPTION = "A photo comes alive, driven by a camera or a video. docs/serve.md has examples."
 
 
@@ -130,8 +131,10 @@ class _Watch:
             await self._app(scope, watched_receive, watched_send)
         finally:
             route = getattr(scope.get("route"), "path", "none")
+            # A method is whatever a client writes, and a label is kept for ever.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
             self._service.metrics.count(
-                "reenact_requests_total", method=scope["method"], route=route, status=str(status)
+                "reenact_requests_total", method=method, route=route, status=str(status)
             )
 
 

@@ -1,5 +1,8 @@
 """Counts in Prometheus' text format."""
 
+from importlib.util import find_spec
+
+import pytest
 from reenact.runtime.web.metrics import Metrics
 
 
@@ -56,3 +59,21 @@ def test_everything_has_help_and_type():
     types = {line.split()[2] for line in text if line.startswith("# TYPE")}
     assert helps == types
     assert "reenact_latency_seconds" in helps
+
+
+@pytest.mark.skipif(
+    find_spec("aiortc") is None, reason="the server needs the extra [web], which is not installed"
+)
+def test_methods_that_clients_invent_leave_no_trace_of_their_own(server, client):
+    """Each label is kept for ever, and this needs no token."""
+    for number in range(20):
+        assert client.request(f"INVENTED{number}", "/api/health").status_code == 405
+    text = client.get("/metrics").text
+    assert "INVENTED" not in text
+    assert (
+        server.service.metrics.value(
+            "reenact_requests_total", method="other", route="/api/health", status="405"
+        )
+        + server.service.metrics.value("reenact_requests_total", method="other", route="none", status="405")
+        == 20
+    )
