@@ -175,12 +175,20 @@ def _host_name(host: str) -> str | None:
 def _check_origin(headers: Headers) -> None:
     """A browser says which page a request comes from; only our own may. Other programs say nothing."""
     origins = headers.getlist("origin")
-    same = all(urlsplit(o).netloc == headers["host"] and o.startswith(("http:", "https:")) for o in origins)
+    same = all(_is_of(origin, headers["host"]) for origin in origins)
     site = headers.get("sec-fetch-site", "none")
     if not same or len(origins) > 1 or site == "cross-site":
         navigates = headers.get("sec-fetch-mode") == "navigate" and not origins
         if not navigates:
             raise Refusal(403, "wrong_origin", "Requests from other sites are refused.")
+
+
+def _is_of(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # malformed
+        return False
+    return parts.netloc == host and parts.scheme in ("http", "https")
 
 
 def _token_of(scope: Scope, headers: Headers) -> str | None:

@@ -1,6 +1,8 @@
 """Who may ask: Host, Origin, token, rate; and what every answer carries. Without networks: the gate alone."""
 
 import asyncio
+import json
+import random
 import socket
 
 import pytest
@@ -57,6 +59,28 @@ class Asked:
                 return await client.request(method, path, headers=headers)
 
         return asyncio.run(asking())
+
+    def raw(self, given):
+        """Status, headers and body for headers as they are, without a client that mends them."""
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/metrics",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()],
+            "client": ("192.0.2.9", 1),
+        }
+        sent = []
+
+        async def receive():
+            return {"type": "http.request"}
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(self.app(scope, receive, send))
+        headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:])
 
     def socket(self, *subprotocols, **headers):
         """What the server sends when a WebSocket is opened."""
@@ -131,6 +155,10 @@ def test_a_reachable_server_answers_to_addresses_and_to_names_it_was_told():
         {"Origin": "http://127.0.0.1:9000"},
         {"Origin": "http://localhost:8000"},
         {"Origin": "file://127.0.0.1:8000"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
+        {"Origin": "http://127.0.0.1:8000]"},
+        {"Origin": "http://\u2100.example".encode()},
         {"Sec-Fetch-Site": "cross-site"},
         {"Origin": "http://evil.example", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"},
     ],
@@ -226,6 +254,46 @@ def test_every_answer_carries_strict_headers():
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert "microphone=()" in answer.headers["Permissions-Policy"]
     assert gate().get("/api/sessions").headers["Cache-Control"] == "no-store"
+
+
+def test_no_header_whatever_it_holds_breaks_the_gate():
+    """It is the first that reads them; what it cannot read it refuses, in words and with strict headers."""
+    bits = (
+        "http://",
+        "[",
+        "]",
+        "::1",
+        "127.0.0.1:8000",
+        "@",
+        ":",
+        "/",
+        "?",
+        "#",
+        "%",
+        "null",
+        "Bearer ",
+        TOKEN,
+        ",",
+    )
+    names = ("Origin", "Host", "Authorization", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-WebSocket-Protocol")
+    chance = random.Random(5)
+    client = gate(
+        "0.0.0.0", token=TOKEN, limits=WebLimits(requests_per_second=1e6, requests_at_once=1_000_000)
+    )
+    seen = set()
+    for _ in range(3000):
+        given = {
+            name: "".join(
+                chance.choice((*bits, chr(chance.randint(33, 255)))) for _ in range(chance.randint(0, 5))
+            )
+            for name in chance.sample(names, chance.randint(1, 3))
+        }
+        status, headers, body = client.raw({"Host": "127.0.0.1:8000", **given})
+        seen.add(status)
+        assert status in (200, 401, 403, 421, 429), given
+        assert "content-security-policy" in headers, given
+        assert status == 200 or json.loads(body)["code"], given
+    assert {200, 401, 403, 421} <= seen
 
 
 def test_others_may_reach_it_only_with_a_token():
