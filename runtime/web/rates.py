@@ -5,9 +5,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["RateLimiter"]
+__all__ = ["MOST_ADDRESSES", "RateLimiter"]
 
 MOST_ADDRESSES = 10_000
+"""Of which something is remembered."""
 
 
 @dataclass
@@ -25,6 +26,13 @@ class RateLimiter:
 
     def wait(self, key: str) -> float:
         """0 where it may happen now, which then counts; else the seconds until it may."""
+        seconds = self.left(key)
+        if not seconds:
+            self._buckets[key].left -= 1
+        return seconds
+
+    def left(self, key: str) -> float:
+        """What `wait` would give, without counting."""
         now = self._clock()
         bucket = self._buckets.pop(key, None) or _Bucket(self._burst, now)
         self._buckets[key] = bucket
@@ -32,7 +40,4 @@ class RateLimiter:
             self._buckets.popitem(last=False)
         bucket.left = min(self._burst, bucket.left + (now - bucket.at) * self._per_second)
         bucket.at = now
-        if bucket.left < 1:
-            return (1 - bucket.left) / self._per_second
-        bucket.left -= 1
-        return 0.0
+        return 0.0 if bucket.left >= 1 else (1 - bucket.left) / self._per_second

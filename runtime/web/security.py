@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import ipaddress
 import math
+from collections import OrderedDict
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
-from .rates import RateLimiter
+from .rates import MOST_ADDRESSES, RateLimiter
 from .refusals import Refusal
 from .settings import ServeSettings, is_loopback, public_name
 
@@ -65,6 +66,9 @@ class Gate:
         limits = settings.limits
         self._requests = RateLimiter(limits.requests_per_second, limits.requests_at_once)
         self._wrong_tokens = RateLimiter(0.2, 10)
+        self._proved: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # addresses that brought the token, the last one last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request or one WebSocket."""
@@ -128,11 +132,24 @@ class Gate:
         return address.is_loopback or not self._loopback
 
     def _check_token(self, given: str | None, peer: str) -> None:
-        right = given is not None and hmac.compare_digest(given.encode(), (self._token or "").encode())
-        if right:
-            return
-        if given is not None and self._wrong_tokens.wait(peer):
-            raise Refusal(429, "too_many_requests", "Too many wrong tokens; wait a minute.", 60)
+        """Refuse what is not the token, and look at none from an address that has guessed too much.
+
+        An address that has brought the token before is not held up, so that nobody who shares it with a guesser, as all
+        do behind a proxy, is shut out.
+        """
+        if given is not None:
+            wait = 0.0 if peer in self._proved else self._wrong_tokens.left(peer)
+            if wait:
+                raise Refusal(
+                    429, "too_many_requests", "Too many wrong tokens; wait a moment.", math.ceil(wait)
+                )
+            if hmac.compare_digest(given.encode(), (self._token or "").encode()):
+                self._proved[peer] = None
+                self._proved.move_to_end(peer)
+                if len(self._proved) > MOST_ADDRESSES:
+                    self._proved.popitem(last=False)
+                return
+            self._wrong_tokens.wait(peer)
         raise Refusal(
             401,
             "token_needed",

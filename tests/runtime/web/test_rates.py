@@ -19,6 +19,15 @@ def test_a_burst_passes_then_the_average_counts():
     assert limiter.wait("a") == 0.5
 
 
+def test_looking_at_what_is_left_does_not_count():
+    clock = Clock()
+    limiter = RateLimiter(per_second=1.0, burst=1, clock=clock)
+    assert [limiter.left("a") for _ in range(3)] == [0, 0, 0]
+    assert [limiter.wait("a"), limiter.left("a")] == [0, 1]
+    clock.now = 0.25
+    assert limiter.left("a") == 0.75
+
+
 def test_addresses_do_not_pay_for_each_other():
     limiter = RateLimiter(per_second=1.0, burst=1, clock=Clock())
     assert limiter.wait("a") == 0

@@ -12,6 +12,7 @@ httpx = pytest.importorskip("httpx", reason="the server's tests need httpx, whic
 pytest.importorskip("fastapi", reason="the server needs fastapi, which is not installed")
 from reenact.runtime.web import server  # noqa: E402
 from reenact.runtime.web.metrics import Metrics  # noqa: E402
+from reenact.runtime.web.rates import RateLimiter  # noqa: E402
 from reenact.runtime.web.security import PROTOCOL, TOKEN_PREFIX, Gate  # noqa: E402
 from reenact.runtime.web.settings import ServeSettings, WebLimits, is_loopback, resolve_token  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
@@ -221,14 +222,48 @@ def test_the_right_token_lets_in():
     assert client.socket(PROTOCOL)[0]["status"] == 401
 
 
-def test_guessing_tokens_is_slowed_down_and_the_right_one_still_works():
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def guessed(client, times):
+    return [client.get("/metrics", headers=bearer(f"{n:020}")).status_code for n in range(times)]
+
+
+def test_guessing_tokens_is_slowed_down_to_one_in_five_seconds():
+    """Beyond ten not even the right one is looked at, else an answer would tell the guesser."""
+    client, clock = gate("0.0.0.0", token=TOKEN), Clock()
+    client.app._wrong_tokens = RateLimiter(0.2, 10, clock)
+    assert guessed(client, 14) == [401] * 10 + [429] * 4
+    refused = client.get("/metrics", headers=bearer(TOKEN))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+    clock.now = 4.9
+    assert guessed(client, 1) == [429]
+    clock.now = 5.1
+    assert guessed(client, 2) == [401, 429]
+    clock.now = 10.2
+    assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200, "nobody is shut out for good"
+
+
+def test_whoever_shares_an_address_with_a_guesser_and_was_in_before_stays_in():
     client = gate("0.0.0.0", token=TOKEN)
-    statuses = [
-        client.get("/metrics", headers={"Authorization": f"Bearer {n:020}"}).status_code for n in range(14)
-    ]
-    assert statuses[:10] == [401] * 10
-    assert statuses[-1] == 429
-    assert client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200
+    guessed(client, 20)
+    assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200
+    assert client.get("/metrics").status_code == 401, "no token is still none"
+
+
+def test_asking_without_a_token_is_no_guess():
+    client = gate("0.0.0.0", token=TOKEN)
+    assert [client.get("/metrics").status_code for _ in range(20)] == [401] * 20
+    assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200
 
 
 def test_too_many_requests_are_told_when_to_come_back():
