@@ -4,7 +4,7 @@ The mark (`watermark.py`) survives compression, rescaling and cropping; the stat
 by any program, and is lost with the first upload. Neither is secret: they tell honest people what they see.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from .media.metadata import Statement
 from .media.reader import VideoReader
 from .watermark import Reading, read_mark
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "looks", "verify"]
 
 _SECONDS = 10.0  # of a video that are looked at
 _FRAMES = 300  # of those, at most
@@ -46,14 +46,16 @@ def verify(path: str | Path, *, start: float = 0.0, limits: Limits = DEFAULT_LIM
     readers do.
     """
     with VideoReader(path, limits=limits, start=start, duration=_SECONDS) as reader:
-        return Verdict(read_mark(_looks(reader)), reader.statement())
+        return Verdict(
+            read_mark(looks((frame.image for frame in reader), reader.info.frames)), reader.statement()
+        )
 
 
-def _looks(reader: VideoReader) -> Iterator[Image]:
-    """Frames that lie far apart: what moves differs most between them."""
-    step = max(1, min(reader.info.frames or _FRAMES, _FRAMES) // _LOOKS)
-    for number, frame in enumerate(reader):
+def looks(frames: Iterable[Image], count: int | None) -> Iterator[Image]:
+    """Those of a video's frames, `count` where it is known, that are looked at: what moves differs most far apart."""
+    step = max(1, min(count or _FRAMES, _FRAMES) // _LOOKS)
+    for number, image in enumerate(frames):
         if number == _FRAMES:
             return
         if number % step == 0:
-            yield frame.image
+            yield image
