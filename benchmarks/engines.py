@@ -29,6 +29,7 @@ from ..errors import ReenactError
 from ..runtime.doctor import report
 from ..runtime.engine import BACKENDS, Precision, load
 from ..runtime.media.frame import Image
+from .ceiling import Ceiling, macs, measure_ceilings, under
 
 if TYPE_CHECKING:
     from .published import Way
@@ -86,11 +87,15 @@ def measure(
     calls: int,
     threads: int,
     contenders: Sequence[Contender] = CONTENDERS,
-) -> tuple[list[Row], str]:
+) -> tuple[list[Row], str, int]:
     """Time `calls` calls of each contender in each of `rounds` rounds; a row each, and where the weights are from.
 
-    The first contender is PyTorch. Raises ReenactError as the system's function and where a contender fails.
+    Last come the multiply-adds of our graph. The first contender is PyTorch.
+
+    Raises ReenactError as the system's function and where a contender fails.
     """
+    import onnx
+
     from .published import SYSTEMS  # PyTorch; the processes that only run graphs do without
 
     ways = SYSTEMS[system](checkpoint, size)
@@ -109,7 +114,8 @@ def measure(
         for _ in range(rounds):
             for contender, racer in racers.items():
                 times[contender].append(racer.time(calls))
-    return _rows(size, contenders, times, pictures, reasons), ways.weights
+        work = macs(onnx.load(Path(name) / "ours.onnx"))
+    return _rows(size, contenders, times, pictures, reasons), ways.weights, work
 
 
 def _rows(
@@ -306,8 +312,8 @@ the picture of PyTorch in float32, both cut off to uint8; {_EQUAL:.0f} stands fo
 """
 
 
-def markdown(rows: Sequence[Row], machine: str, weights: str) -> str:
-    """The rows as a markdown table, under what they were measured on."""
+def markdown(rows: Sequence[Row], machine: str, weights: str, ceilings: Sequence[Ceiling] = ()) -> str:
+    """The rows as a markdown table, under what they were measured on; below it what no graph could beat here."""
     lines = [f"Machine: {machine}. Weights: {weights}.", ""]
     lines += [f"| {' | '.join(_COLUMNS)} |", "|" + " --- |" * len(_COLUMNS)]
     for row in rows:
@@ -319,7 +325,9 @@ def markdown(rows: Sequence[Row], machine: str, weights: str) -> str:
         if row.note:
             cells[0] = row.note
         lines.append(f"| {row.size} | {row.contender} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _LEGEND])
+    lines += ["", _LEGEND]
+    lines += [under(ceilings)] if ceilings else []
+    return "\n".join(lines)
 
 
 def _machine(threads: int) -> str:
@@ -346,9 +354,9 @@ def main() -> None:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)  # here nothing is timed
     rows: list[Row] = []
-    weights = ""
+    weights, work = "", {}
     for size in options.sizes:
-        made, weights = measure(
+        made, weights, work[size] = measure(
             options.system,
             options.checkpoint,
             size,
@@ -358,13 +366,15 @@ def main() -> None:
         )
         rows += made
     machine = _machine(threads)
-    table = markdown(rows, machine, weights)
+    ceilings = measure_ceilings(work, threads)
+    table = markdown(rows, machine, weights, ceilings)
     sys.stdout.write(table)
     if options.markdown:
         options.markdown.write_text(table)
     if options.json:
         record = {"system": options.system, "machine": machine, "weights": weights, "rounds": options.rounds}
         record |= {"calls": options.calls, "rows": [asdict(row) for row in rows]}
+        record["ceilings"] = [asdict(ceiling) for ceiling in ceilings]
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

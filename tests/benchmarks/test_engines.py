@@ -19,7 +19,10 @@ EAGER, PLAIN, OURS, BF16 = CONTENDERS[0], CONTENDERS[1], CONTENDERS[3], CONTENDE
 @pytest.fixture(scope="module")
 def rows() -> dict[str, Row]:
     contenders = (EAGER, OURS, BF16)
-    made, weights = measure("face2face_rho", None, 64, rounds=1, calls=2, threads=1, contenders=contenders)
+    made, weights, work = measure(
+        "face2face_rho", None, 64, rounds=1, calls=2, threads=1, contenders=contenders
+    )
+    assert 90e6 < work < 150e6, "about a 64th of the 6.5 thousand million of a frame of 512"
     assert weights == "made by rule, not trained"
     assert [row.contender for row in made] == [contender.name for contender in contenders]
     return {row.contender: row for row in made}
