@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...errors import ReenactError
 from ..engines import Engines
+from ..files import bundle_home
 from ..systems import registry
 from ..systems.protocol import SystemSettings
 from .refusals import Refusal
@@ -28,17 +30,19 @@ class EnginePool:
     def __init__(self, settings: ServeSettings) -> None:
         self._system_settings = SystemSettings(None, settings.backend, settings.precision)
         self._loading: dict[str, asyncio.Task[Engines]] = {}
+        self._states: dict[str, tuple[_Stamp, SystemState]] = {}
+        self._looking = asyncio.Lock()
 
-    def systems(self) -> list[SystemState]:
+    async def systems(self) -> list[SystemState]:
         """All systems, and which of them can run here."""
-        return [self._state(name) for name in registry.names()]
+        return [await self._state(name) for name in registry.names()]
 
-    def check(self, system: str) -> None:
+    async def check(self, system: str) -> None:
         """Raises Refusal where there is no such system, or it cannot run here."""
         if system not in registry.names():
             known = ", ".join(registry.names())
             raise Refusal(409, "not_possible", f"No system has that name; known are {known}.")
-        state = self._state(system)
+        state = await self._state(system)
         if state.reason is not None:
             raise Refusal(409, "not_possible", state.reason)
 
@@ -58,12 +62,35 @@ class EnginePool:
                 await asyncio.to_thread(loaded[0].close)
         self._loading.clear()
 
-    def _state(self, name: str) -> SystemState:
-        if name != "meshwarp":
-            try:
-                self._system_settings.open_bundle(name)
-            except ReenactError:
-                return SystemState(
-                    name, False, f"Its networks are not on this server; see reenact export {name}."
-                )
+    async def _state(self, name: str) -> SystemState:
+        """A bundle is read to its last byte to be checked: off the loop, and only when a file of it has changed."""
+        if name == "meshwarp":
+            return SystemState(name, True, None)
+        async with self._looking:
+            stamp = await asyncio.to_thread(_stamp, bundle_home(name))
+            known = self._states.get(name)
+            if known is None or known[0] != stamp:
+                known = (stamp, await asyncio.to_thread(self._look, name))
+                self._states[name] = known
+        return known[1]
+
+    def _look(self, name: str) -> SystemState:
+        try:
+            self._system_settings.open_bundle(name)
+        except ReenactError:
+            return SystemState(
+                name, False, f"Its networks are not on this server; see reenact export {name}."
+            )
         return SystemState(name, True, None)
+
+
+_Stamp = list[tuple[str, int, int]]
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """What changes when a file of a bundle does: names, times and sizes; empty where there is none, or it just goes."""
+    try:
+        found = [(path, path.stat()) for path in sorted(folder.iterdir())]
+    except OSError:
+        return []
+    return [(path.name, facts.st_mtime_ns, facts.st_size) for path, facts in found]

@@ -117,13 +117,16 @@ class Jobs:
         self._queue, self._settings = queue, settings
         self._jobs: dict[str, _Job] = {}
         self._watchers: set[asyncio.Event] = set()
+        self._closed = False
 
-    def add(self, wish: JobWish) -> JobInfo:
+    async def add(self, wish: JobWish) -> JobInfo:
         """Put a job into the queue; Refusal where photo or video are not there, or there are too many."""
+        await self._pool.check(wish.system)  # nothing that is looked at below may change meanwhile
+        if self._closed:
+            raise Refusal(410, "closed", "The session is over.")
         most = self._settings.limits.jobs
         if len(self._jobs) >= most:
             raise Refusal(409, "too_many", f"A session keeps at most {most} jobs; delete one first.")
-        self._pool.check(wish.system)
         limits = self._settings.limits
         photos = self._photos
         made = {
@@ -184,7 +187,8 @@ class Jobs:
         self._changed()
 
     async def close(self) -> None:
-        """Cancel all."""
+        """Cancel all; none can be added any more."""
+        self._closed = True
         for job in list(self._jobs.values()):
             await self._end(job)
         self._jobs.clear()

@@ -124,7 +124,7 @@ class LivePortrait:
             if self._closed:
                 raise Refusal(410, "closed", "The session is over.")
             wanted = self.settings.model_copy(update=asked)
-            self._pool.check(wanted.system)
+            await self._pool.check(wanted.system)
             try:
                 controls = _controls(wanted)
                 await self._follow(wanted)

@@ -110,7 +110,8 @@ async def capabilities(service: Served) -> Capabilities:
     limits = service.settings.limits
     return Capabilities(
         systems=[
-            SystemInfo(name=s.name, available=s.available, reason=s.reason) for s in service.pool.systems()
+            SystemInfo(name=s.name, available=s.available, reason=s.reason)
+            for s in await service.pool.systems()
         ],
         sizes=list(SIZES),
         controls=[

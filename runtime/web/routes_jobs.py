@@ -43,10 +43,10 @@ async def list_jobs(session: Mine) -> list[JobInfo]:
     return session.jobs.all()
 
 
-@router.post("/jobs", status_code=202, tags=["jobs"], responses=problems(404, 409))
+@router.post("/jobs", status_code=202, tags=["jobs"], responses=problems(404, 409, 410))
 async def add_job(session: Mine, wish: JobWish) -> JobInfo:
     """Have a film made; jobs of all sessions run one after the other."""
-    return session.jobs.add(wish)
+    return await session.jobs.add(wish)
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"], responses=problems(404))
