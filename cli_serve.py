@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Debug, guarded, say, tell
+from .console import Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ def serve(
     """Serve a page that animates a photo by the camera, and an HTTP API, until Ctrl-C."""
     with guarded(debug):
         server = _server()
-        from .runtime.engine import choose
         from .runtime.models import ensure
         from .runtime.web.settings import ServeSettings, WebLimits, resolve_token
 
-        choose(backend)
+        tell_where(backend)
         settings = ServeSettings(
             host=host,
             port=port,

@@ -60,6 +60,17 @@ def test_what_cannot_be_is_refused_in_one_line(arguments, said):
 
 
 @needs_web
+def test_without_a_gpu_it_says_once_where_networks_run(models_home, monkeypatch):
+    from reenact.runtime import engine
+    from reenact.runtime.web import server
+
+    monkeypatch.setattr(engine, "no_gpu", lambda: "none is here")
+    monkeypatch.setattr(server, "serve", lambda settings, started: None)
+    assert run() == (0, "no GPU is used (none is here); computing with " + engine.choose("auto").executes)
+    assert run("--backend", "cpu") == (0, "")
+
+
+@needs_web
 def test_a_port_that_is_taken_is_named(models_home):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
