@@ -1,6 +1,7 @@
 """Encodes frames and a soundtrack into MP4, MOV, MKV or WebM."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,14 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from .frame import Image
+from .growing import GrowingFile
 from .metadata import Statement, movie_tags
 from .soundtrack import Soundtrack
 from .timeline import Shown
 
 __all__ = ["CODECS", "CONTAINERS", "MovieEncoder", "MovieSettings"]
+
+_GROWING = {"movflags": "+hybrid_fragmented+frag_keyframe", "frag_duration": "1000000"}
 
 _BT709 = 1  # the same number for matrix, primaries and brightness curve
 
@@ -64,6 +68,7 @@ class MovieSettings:
     audio_from: Path | None
     audio_start: float  # seconds on the time line of that file
     audio_duration: float | None  # seconds
+    growing: bool = False  # can be read up to its last second at any moment, whatever happens
 
 
 class MovieEncoder:
@@ -74,9 +79,17 @@ class MovieEncoder:
     ):
         self._soundtrack: Soundtrack | None = None
         codec = CODECS[settings.codec]
-        options = {"movflags": "+faststart"} if settings.container in ("mp4", "mov") else {}
+        options: dict[str, str] = {}
+        if settings.container in ("mp4", "mov"):
+            # In pieces of a second while it grows; an ordinary file, its index at the end, once it is finished.
+            options = _GROWING if settings.growing else {"movflags": "+faststart"}
+        elif settings.growing:
+            options = {"cluster_time_limit": "1000"}  # milliseconds
         path.touch()  # FFmpeg would find out at the first frame only
-        self._output = av.open(str(path), "w", format=settings.container, container_options=options)
+        self._file = GrowingFile(path) if settings.growing else None
+        self._output = av.open(
+            self._file or str(path), "w", format=settings.container, container_options=options
+        )
         try:
             if statement is not None:
                 self._output.metadata.update(movie_tags(statement))
@@ -118,18 +131,29 @@ class MovieEncoder:
             self._soundtrack.until(min(float(self._end), self._audio_end))
 
     def finish(self) -> None:
-        """Write what is left and complete the file."""
+        """Write what is left and complete the file; a growing one in which writing has failed stays as it is."""
+        if self._file is not None and self._file.failed:
+            with suppress(av.FFmpegError, OSError):  # the same failure as before
+                self.discard()
+            return
         self._output.mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.until(min(float(self._end), self._audio_end))
             self._soundtrack.close()
-        self._output.close()
+        self._close()
 
     def discard(self) -> None:
         """Release everything; the file is of no use."""
         if self._soundtrack is not None:
             self._soundtrack.close()
-        self._output.close()
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._output.close()
+        finally:
+            if self._file is not None:
+                self._file.close()
 
     def _describe_stream(self, width: int, height: int, settings: MovieSettings) -> None:
         stream = self._stream

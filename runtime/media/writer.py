@@ -37,6 +37,7 @@ def open_writer(
     audio_duration: float | None = None,
     system: str = UNNAMED,
     mark: bool = True,
+    growing: bool = False,
 ) -> "VideoSink":
     """Open an output for frames of width x height pixels.
 
@@ -52,6 +53,9 @@ def open_writer(
     Every frame is marked as AI-generated, and the file says so in words, with the name of the `system` that made
     it; with `mark` off neither is done, which the log says.
 
+    What cannot be made again is written `growing`: MP4, MOV, MKV and WebM can then be read up to their last second
+    at any moment, under their temporary name, and where writing fails what there is stays and gets its name.
+
     Raises MediaError, with nothing left behind, where the output cannot be written as asked.
     """
     is_folder = str(path).endswith(("/", "\\")) or not Path(path).suffix
@@ -63,11 +67,10 @@ def open_writer(
     with _telling(path):
         _check_place(path, is_folder)
     if is_folder:
-        return VideoSink(path, size, fps, _PngFolder, system=system, mark=mark)
+        return VideoSink(path, size, fps, _PngFolder, system=system, mark=mark, growing=growing)
     if suffix == ".gif":
-        return VideoSink(
-            path, size, fps, partial(GifEncoder, width=width, height=height), system=system, mark=mark
-        )
+        encode_gif = partial(GifEncoder, width=width, height=height)
+        return VideoSink(path, size, fps, encode_gif, system=system, mark=mark, growing=growing)
     if suffix not in CONTAINERS:
         known = ", ".join([*CONTAINERS, ".gif"])
         raise MediaError(
@@ -79,10 +82,17 @@ def open_writer(
         known = ", ".join(container.codecs)
         raise MediaError(f"{path}: --codec {codec} does not go into {suffix}; choose one of {known}")
     settings = MovieSettings(
-        container.format, codec, _checked_crf(codec, crf), fps, audio_from, audio_start, audio_duration
+        container.format,
+        codec,
+        _checked_crf(codec, crf),
+        fps,
+        audio_from,
+        audio_start,
+        audio_duration,
+        growing,
     )
     encoder = partial(MovieEncoder, width=width, height=height, settings=settings)
-    return VideoSink(path, size, fps, encoder, system=system, mark=mark)
+    return VideoSink(path, size, fps, encoder, system=system, mark=mark, growing=growing)
 
 
 class _Encoder(Protocol):
@@ -106,10 +116,12 @@ class VideoSink:
         *,
         system: str,
         mark: bool,
+        growing: bool = False,
     ):
         """`size` is (width, height) in pixels.
 
         `open_encoder` begins to write at the path it is given and adds the statement; None: the output is not marked.
+        With `growing` what was written stays when writing fails.
         """
         self.path = path
         self._size = size
@@ -117,6 +129,7 @@ class VideoSink:
         self._part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
         self._is_open = True
         self._has_frames = False
+        self._growing = growing
         self._statement = new_statement(path, system, mark)
         try:
             with _telling(path):
@@ -137,7 +150,10 @@ class VideoSink:
             self.close()
 
     def write(self, frame: Frame) -> None:
-        """Add a frame, later than the last one. Raises MediaError where that fails; nothing is left then."""
+        """Add a frame, later than the last one. Raises MediaError where that fails; nothing is left then.
+
+        Of a growing output what was written before stays, and `close` is due.
+        """
         height, width = frame.image.shape[:2]
         if not self._is_open:
             raise ValueError(f"{self.path}: written to after it was closed")
@@ -152,14 +168,16 @@ class VideoSink:
                 for shown in self._timeline.push(frame):
                     self._encoder.put(shown)
         except Exception:  # not an interrupt: after that, what there is can still be closed
-            self.abort()
+            if not self._growing:
+                self.abort()
             raise
         self._has_frames = True
 
     def close(self) -> None:
         """Complete the output and give it its name; does nothing when done before.
 
-        Raises MediaError where that fails or no frame was written; nothing is left then.
+        Raises MediaError where that fails or no frame was written; nothing is left then, but of a growing output,
+        which gets its name with what it holds.
         """
         if not self._is_open:
             return
@@ -170,13 +188,27 @@ class VideoSink:
                 for shown in self._timeline.flush():
                     self._encoder.put(shown)
                 self._encoder.finish()
-                if self.path.is_dir():
-                    self.path.rmdir()  # an empty folder, to be replaced by ours
-                self._part.replace(self.path)
+                self._give_name()
         except BaseException:
-            self.abort()
+            if self._growing and self._has_frames:
+                self._leave()
+            else:
+                self.abort()
             raise
         self._is_open = False
+
+    def _give_name(self) -> None:
+        if self.path.is_dir():
+            self.path.rmdir()  # an empty folder, to be replaced by ours
+        self._part.replace(self.path)
+
+    def _leave(self) -> None:
+        """Keep what there is as it is."""
+        self._is_open = False
+        with suppress(av.FFmpegError, OSError):
+            self._encoder.discard()
+        with _telling(self.path):
+            self._give_name()
 
     def abort(self) -> None:
         """Throw the output away; a file that was there before stays. Does nothing after `close`."""
