@@ -1,7 +1,6 @@
 """Encodes frames and a soundtrack into MP4, MOV, MKV or WebM."""
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -131,11 +130,7 @@ class MovieEncoder:
             self._soundtrack.until(min(float(self._end), self._audio_end))
 
     def finish(self) -> None:
-        """Write what is left and complete the file; a growing one in which writing has failed stays as it is."""
-        if self._file is not None and self._file.failed:
-            with suppress(av.FFmpegError, OSError):  # the same failure as before
-                self.discard()
-            return
+        """Write what is left and complete the file."""
         self._output.mux(self._stream.encode(None))
         if self._soundtrack is not None:
             self._soundtrack.until(min(float(self._end), self._audio_end))

@@ -130,6 +130,7 @@ class VideoSink:
         self._is_open = True
         self._has_frames = False
         self._growing = growing
+        self._failed = False  # a growing one: there is nothing to add to what it holds
         self._statement = new_statement(path, system, mark)
         try:
             with _telling(path):
@@ -168,7 +169,9 @@ class VideoSink:
                 for shown in self._timeline.push(frame):
                     self._encoder.put(shown)
         except Exception:  # not an interrupt: after that, what there is can still be closed
-            if not self._growing:
+            if self._growing:
+                self._failed = True
+            else:
                 self.abort()
             raise
         self._has_frames = True
@@ -180,6 +183,9 @@ class VideoSink:
         which gets its name with what it holds.
         """
         if not self._is_open:
+            return
+        if self._failed and self._has_frames:
+            self._leave()
             return
         try:
             if not self._has_frames:

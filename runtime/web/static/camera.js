@@ -20,8 +20,8 @@ const REASONS = {
   NotReadableError: ["in-use", "The camera cannot be used", "Another program may hold it. Close that, then try again."],
 };
 
-/** The camera's stream; `onend` is called when it stops by itself. Throws NoCamera. */
-export async function openCamera(onend) {
+/** The camera's stream. Throws NoCamera. */
+export async function openCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new NoCamera(
       "insecure",
@@ -30,13 +30,16 @@ export async function openCamera(onend) {
     );
   }
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: WANTED, audio: false });
-    stream.getVideoTracks()[0].addEventListener("ended", onend, { once: true });
-    return stream;
+    return await navigator.mediaDevices.getUserMedia({ video: WANTED, audio: false });
   } catch (error) {
     const known = REASONS[error.name] ?? ["failed", "The camera failed", error.message || error.name];
     throw new NoCamera(...known);
   }
+}
+
+/** Call `onend` when the camera stops by itself. */
+export function whenItEnds(stream, onend) {
+  stream.getVideoTracks()[0].addEventListener("ended", onend, { once: true });
 }
 
 export function stopCamera(stream) {

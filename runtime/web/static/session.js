@@ -1,9 +1,10 @@
 // A session and its lifeline: opened, waited for while all places are taken, found again after the connection broke.
 //
-// Events: "connection" {state, text, wait}, "opened" {fresh}, "status" (the live status), "binary" (ArrayBuffer).
+// Events: "connection" {state, text, wait}, "opened" {fresh}, "status" (the live status), "problem".
 // States: opening, busy, open, lost, refused, over.
 
 import { Refused } from "./api.js";
+import { packAck, unpack } from "./messages.js";
 
 // The server speaks twice a second; a line that is silent for so long is a broken one, whatever the browser believes.
 const SILENCE_MS = 6000;
@@ -12,6 +13,8 @@ const RETRY_MS = [500, 1000, 2000, 3000, 5000];
 export class Session extends EventTarget {
   id = null;
   settings = null;
+  /** Who shows pictures that come here: has `show(picture)` and `taken(number)`. */
+  frames = null;
   #api;
   #socket = null;
   #over = false;
@@ -75,7 +78,7 @@ export class Session extends EventTarget {
     };
     socket.onmessage = ({ data }) => {
       this.#listen(socket);
-      if (typeof data !== "string") return this.#emit("binary", data);
+      if (typeof data !== "string") return this.#take(socket, data);
       const message = JSON.parse(data);
       if (message.type === "status") this.#emit("status", message);
       else if (message.type === "problem") this.#emit("problem", message);
@@ -83,6 +86,19 @@ export class Session extends EventTarget {
     };
     socket.onclose = () => this.#broken(socket);
     this.#listen(socket);
+  }
+
+  /** Pictures are acknowledged also when nobody shows them any more: the server waits for it before it sends others. */
+  async #take(socket, buffer) {
+    const { number, ...picture } = unpack(buffer);
+    if (!picture.jpeg) return this.frames?.taken(number);
+    try {
+      await this.frames?.show(picture);
+    } catch (error) {
+      console.warn("a picture could not be shown:", error.message);
+    } finally {
+      if (socket.readyState === WebSocket.OPEN) socket.send(packAck(number));
+    }
   }
 
   /** Give up on a line that stays silent from now on. */

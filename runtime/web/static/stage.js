@@ -1,6 +1,6 @@
 // Camera in, portrait out: starts, changes and ends whichever connection carries the pictures.
 
-import { NoCamera, openCamera, stopCamera } from "./camera.js";
+import { NoCamera, openCamera, stopCamera, whenItEnds } from "./camera.js";
 import { $ } from "./dom.js";
 import { FrameLine } from "./frames.js";
 import { connectPeer } from "./webrtc.js";
@@ -28,19 +28,26 @@ export class Stage extends EventTarget {
 
   /** Open the camera and connect it; NoCamera where there is none. */
   async start() {
+    const turn = ++this.#turn;
     this.#become("asking");
+    let camera;
     try {
-      this.#camera = await openCamera(() => this.#cameraEnded());
+      camera = await openCamera();
     } catch (error) {
+      if (turn !== this.#turn) return;
       this.#become("off");
       throw error;
     }
-    $("preview").srcObject = this.#camera;
+    if (turn !== this.#turn) return stopCamera(camera); // it was stopped while the browser asked
+    this.#camera = camera;
+    whenItEnds(camera, () => this.#camera === camera && this.#cameraEnded());
+    $("preview").srcObject = camera;
     await $("preview").play().catch(() => {});
-    await this.connect();
+    if (turn === this.#turn) await this.connect();
   }
 
   stop() {
+    this.#turn++;
     this.#disconnect();
     stopCamera(this.#camera);
     this.#camera = null;
