@@ -171,6 +171,7 @@ function sayStatus(open, on) {
 }
 
 function cover(open) {
+  view.hint(open && stage.state === "on" ? (HINTS[status?.state] ?? "") : "");
   if (connection.state === "busy") {
     return view.cover("All places are taken", `${connection.text} Trying again every ${connection.wait} seconds.`);
   }
@@ -184,5 +185,4 @@ function cover(open) {
   if (stage.state === "off") return view.invite("Bring this photo to life", "It will move as your face does.", toggleCamera, "Start camera");
   if (status?.state === "failed") return view.cover("The portrait failed", status.problem ?? "", () => location.reload(), "Start anew");
   view.uncover();
-  view.hint(HINTS[status?.state] ?? "");
 }
