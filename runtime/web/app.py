@@ -1,6 +1,8 @@
 """Puts the server together: routes, page, errors, the gate in front."""
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = ["STATIC", "create_api", "create_app"]
 _log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+BODY_SECONDS = 10.0
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DESCRIPTION = "A photo comes alive, driven by a camera or a video. docs/serve.md has examples."
 
@@ -87,6 +90,7 @@ async def _plain(_request: Request, error: Any) -> Response:
     code, message = {
         404: ("not_found", "There is nothing at this address."),
         405: ("wrong_method", "This address does not take that method."),
+        408: ("too_slow", "The request took too long to arrive."),
         413: ("too_large", "The request is larger than anything this address takes."),
     }.get(error.status_code, ("refused", str(error.detail)[:200]))
     return JSONResponse(Problem(code=code, message=message).model_dump(), error.status_code, error.headers)
@@ -98,7 +102,7 @@ async def _failed(_request: Request, _error: Any) -> Response:
 
 
 class _Watch:
-    """Counts requests, and ends bodies that are larger than any request but an upload may have."""
+    """Counts requests, and ends bodies that are larger or slower than any request's but an upload's may be."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -117,14 +121,20 @@ class _Watch:
 
         most = self._service.settings.limits.json_bytes
         bounded = not _is_upload(scope)
-        read = 0
+        patience = time.monotonic() + BODY_SECONDS
+        read, more = 0, True
 
         async def watched_receive() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, more
+            try:
+                async with asyncio.timeout(patience - time.monotonic() if bounded and more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408) from None  # the framework's own, which it lets through
             read += len(message.get("body", b""))
+            more = bool(message.get("more_body"))
             if bounded and read > most:
-                raise HTTPException(413)  # the framework's own, which it lets through
+                raise HTTPException(413)
             return message
 
         try:

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from ...errors import ReenactError
 from .app import create_app
+from .connections import HEAD_SECONDS, MOST_CONNECTIONS, Connection
 from .service import Service
 from .settings import ServeSettings, public_name
 
-__all__ = ["address", "serve"]
+__all__ = ["address", "config", "serve"]
 
 WEBSOCKET_PING_SECONDS = 10.0
-HEAD_SECONDS = 10
-MOST_CONNECTIONS = 200
 
 
 def address(settings: ServeSettings) -> str:
@@ -25,6 +25,29 @@ def address(settings: ServeSettings) -> str:
     host = f"[{host}]" if ":" in host else host
     end = f"#token={settings.token}" if settings.token else ""
     return f"{scheme}://{host}:{settings.port}/{end}"
+
+
+def config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
+    """How `app` is served."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        lifespan="on",
+        access_log=False,  # paths hold the secrets of sessions
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ws_max_size=settings.limits.frame_bytes + 64,
+        ws_max_queue=4,
+        ws_ping_interval=WEBSOCKET_PING_SECONDS,
+        ws_ping_timeout=WEBSOCKET_PING_SECONDS,
+        ws_per_message_deflate=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=HEAD_SECONDS,
+        timeout_graceful_shutdown=3,
+    )
 
 
 def serve(settings: ServeSettings, started: Callable[[], None]) -> None:
@@ -39,26 +62,8 @@ def serve(settings: ServeSettings, started: Callable[[], None]) -> None:
             f"--host {settings.host} --port {settings.port}: cannot listen there ({error.strerror}); "
             "choose another port"
         ) from error
-    limits = settings.limits
-    config = uvicorn.Config(
-        create_app(Service(settings)),
-        access_log=False,  # paths hold the secrets of sessions
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        ws_max_size=limits.frame_bytes + 64,
-        ws_max_queue=4,
-        ws_ping_interval=WEBSOCKET_PING_SECONDS,
-        ws_ping_timeout=WEBSOCKET_PING_SECONDS,
-        ws_per_message_deflate=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=HEAD_SECONDS,
-        timeout_graceful_shutdown=3,
-    )
     with probe:
-        _Server(config, started).run(sockets=[probe])
+        _Server(config(create_app(Service(settings)), settings), started).run(sockets=[probe])
 
 
 class _Server(uvicorn.Server):

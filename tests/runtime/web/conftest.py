@@ -81,6 +81,7 @@ class Running:
 def serve(known_pool: "type[EnginePool]") -> Callable[..., Any]:
     """`with serve(sessions=1) as running`: a server with those limits, or with `settings`."""
     import uvicorn
+    from reenact.runtime.web import server as server_module
     from reenact.runtime.web import service as service_module
     from reenact.runtime.web.app import create_app
     from reenact.runtime.web.settings import ServeSettings, WebLimits
@@ -96,15 +97,8 @@ def serve(known_pool: "type[EnginePool]") -> Callable[..., Any]:
                 patch.setattr(service_module, "EnginePool", known_pool)
                 service = service_module.Service(made)
                 app = create_app(service)
-            config = uvicorn.Config(
-                app,
-                access_log=False,
-                log_level="error",
-                lifespan="on",
-                ws_ping_interval=1.0,
-                ws_ping_timeout=1.0,
-                timeout_graceful_shutdown=2,
-            )
+            config = server_module.config(app, made)
+            config.ws_ping_interval = config.ws_ping_timeout = 1.0
             server = uvicorn.Server(config)
             thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name="test-server")
             thread.start()
