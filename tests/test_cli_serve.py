@@ -1,5 +1,6 @@
 """The command `reenact serve`: what it refuses before it starts, and that it starts, answers and ends."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -36,7 +37,7 @@ def test_without_the_extra_one_line_says_what_is_missing(monkeypatch):
 
 def test_another_fault_of_an_import_is_not_taken_for_a_missing_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "reenact.runtime.web.server", raising=False)
-    monkeypatch.delattr("reenact.runtime.web.server", raising=False)
+    monkeypatch.delattr(importlib.import_module("reenact.runtime.web"), "server", raising=False)
     monkeypatch.setitem(sys.modules, "reenact.runtime.web.app", None)
     with pytest.raises(ImportError):
         cli_serve._server()
