@@ -36,7 +36,7 @@ Smoothing = Annotated[float, Field(ge=0, le=4)]
 Size = Literal[256, 384, 512, 768]
 Edits = Annotated[
     dict[str, Annotated[float, Field(allow_inf_nan=False)]],
-    Field(max_length=40, description="Motion controls by name, added to what the camera shows."),
+    Field(max_length=100, description="Motion controls by name, added to what the camera shows."),
 ]
 
 

@@ -74,6 +74,10 @@ class Recordings:
         self._recordings[made.id] = made
         return made.info
 
+    def info(self, recording_id: str) -> RecordingInfo:
+        """Refusal where the session has no such recording."""
+        return self._get(recording_id).info
+
     async def stop(self, recording_id: str) -> RecordingInfo:
         """End it and finish its file; Refusal where nothing could be recorded."""
         recording = self._get(recording_id)

@@ -90,6 +90,12 @@ async def start_recording(session: Mine) -> RecordingInfo:
     return session.recordings.start()
 
 
+@router.get("/recordings/{recording_id}", tags=["recordings"], responses=problems(404))
+async def read_recording(session: Mine, recording_id: Id) -> RecordingInfo:
+    """Whether it still goes on, and how far it is."""
+    return session.recordings.info(recording_id)
+
+
 @router.post("/recordings/{recording_id}/stop", tags=["recordings"], responses=problems(404, 409))
 async def stop_recording(session: Mine, recording_id: Id) -> RecordingInfo:
     """End a recording and finish its file."""

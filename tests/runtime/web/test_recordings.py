@@ -54,12 +54,14 @@ def test_recordings_are_bounded_in_number_and_length(serve, web):
     with serve(recordings=1, recording_seconds=0.3) as running, running.client() as client:
         session = web.open_session(client)
         made = client.post(f"{session}/recordings").json()["id"]
+        assert client.get(f"{session}/recordings/{made}").json()["recording"]
 
         def ended():
             client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
             return client.post(f"{session}/recordings").json()["code"] == "too_many"
 
         web.wait_for(ended, "the recording to end by itself")
+        assert not client.get(f"{session}/recordings/{made}").json()["recording"]
         done = client.post(f"{session}/recordings/{made}/stop").json()
         assert done["frames"] > 0
         assert done["seconds"] <= 0.31
