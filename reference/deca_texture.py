@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from .deca_skin import HeadSkin, world_to_uv
 
-__all__ = ["HIDDEN", "FlameTex", "dense_mesh", "photo_texture"]
+__all__ = ["HIDDEN", "FlameTex", "dense_mesh", "hidden_colours", "photo_texture"]
 
-HIDDEN = 0.7  # grey of skin that is not textured, and what a texture model's colours are dimmed by there
+HIDDEN = 0.7  # grey of skin that is not textured; what a texture model's lit colours are dimmed by there
 _SIDE = 512  # pixels of the model's pictures
 
 Array = NDArray[Any]
@@ -42,13 +42,22 @@ def photo_texture(skin: HeadSkin, photos: Tensor, projected: Tensor, elsewhere: 
 
     photos     # (B, C, H, W), the crops that the head was found in
     projected  # (B, V, 3) image space
-    elsewhere  # whatever broadcasts to the result; published are 0.7, and with a texture model its colours times that
+    elsewhere  # whatever broadcasts to the result; published are 0.7, and with a texture model `hidden_colours`
 
     Skin that faces away has the colours of what lies before it.
     """
     places = world_to_uv(skin, projected)[:, :2].permute(0, 2, 3, 1)
     seen = functional.grid_sample(photos, places, mode="bilinear", padding_mode="zeros", align_corners=False)
     return seen * skin.wrinkled + elsewhere * (1 - skin.wrinkled)
+
+
+def hidden_colours(albedo: Tensor, shading: Tensor) -> Tensor:
+    """(B, 3, 256, 256) for skin that no photo shows: a texture model's colours in the photo's light, dimmed.
+
+    albedo   # (B, 3, 256, 256) of `FlameTex`
+    shading  # (B, 3, 256, 256), that light on the wrinkled skin
+    """
+    return HIDDEN * albedo * shading
 
 
 def dense_mesh(

@@ -16,7 +16,7 @@ from reenact.reference.deca_render import (
 )
 from reenact.reference.deca_skin import detail_normals, head_skin, vertex_normals, world_to_uv
 from reenact.reference.deca_synthetic import helix_skin
-from reenact.reference.deca_texture import FlameTex, dense_mesh, photo_texture
+from reenact.reference.deca_texture import FlameTex, dense_mesh, hidden_colours, photo_texture
 from reenact.reference.fill import image
 from reenact.reference.synthetic import helix_model
 
@@ -174,6 +174,14 @@ def test_skin_that_is_not_textured_has_the_colour_given():
     found = photo_texture(half, row.expand(1, 3, -1, -1), corners, torch.tensor(0.7))
     assert found[..., 128:].eq(0.7).all()
     assert found[0, 0, 10, 50] < 0.1 < 0.9 < found[0, 0, 245, 50]
+
+
+def test_hidden_skin_has_the_models_colours_in_the_light_dimmed():
+    albedo = torch.tensor([0.2, 0.5, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 256, 256)
+    shading = torch.tensor([2.0, 1.0, 0.5]).reshape(1, 3, 1, 1)
+    found = hidden_colours(albedo, shading)
+    torch.testing.assert_close(found[0, :, 3, 7], torch.tensor([0.28, 0.35, 0.35]))
+    torch.testing.assert_close(hidden_colours(albedo, 0 * shading), torch.zeros(1, 3, 256, 256))
 
 
 def test_an_albedo_models_blue_comes_out_last():

@@ -109,15 +109,18 @@ def _put_together(
     deca: Deca, view: FaceView, fit: FlameFit, detail: Floats, person: Person
 ) -> Reconstruction:
     head = deca.head(person, fit.exp, fit.pose, fit.cam)
+    wrinkles = deca.wrinkles(head, fit.exp, fit.pose, detail)
     albedo = deca.albedo(fit.tex) if deca.has_albedo else None
-    elsewhere: Floats | float = GREY if albedo is None else albedo * np.float32(GREY)
+    elsewhere: Floats | float = GREY
+    if albedo is not None:
+        elsewhere = np.float32(GREY) * albedo * render.sh_shading(wrinkles.normals, fit.light)
     return Reconstruction(
         crop=view.crop,
         fit=fit,
         detail=detail,
         person=person,
         head=head,
-        wrinkles=deca.wrinkles(head, fit.exp, fit.pose, detail),
+        wrinkles=wrinkles,
         texture=deca.skin.texture(view.crop, head.projected, elsewhere),
         albedo=albedo,
         view=render.view(deca.skin, head, SIDE, SIDE),

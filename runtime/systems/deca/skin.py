@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 UV_SIDE = 256  # pixels
-GREY = 0.7  # of skin that is not textured
+GREY = 0.7  # of skin that is not textured; a colour model's lit colours are dimmed by it there
 # Where the mesh of wrinkles begins and where its cells end; the published margins.
 _TOP, _BOTTOM = 5, 250
 _LEFT, _RIGHT = 2, 253
@@ -112,7 +112,7 @@ class Skin:
         """
         return np.asarray(detailed * self._wrinkled + self.spread(normals) * (1 - self._wrinkled), np.float32)
 
-    def texture(self, crop: Floats, projected: Floats, elsewhere: Floats | float = GREY) -> Floats:
+    def texture(self, crop: Floats, projected: Floats, elsewhere: Floats | float) -> Floats:
         """What a crop (3, 224, 224) shows of the skin, and `elsewhere` where the mask says there is no face.
 
         Skin that faces away has the colours of what lies before it.
