@@ -104,7 +104,7 @@ def rho_bundle(rho_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """DECA's bundle of the stand-in head and small encoders that see plain heads, with the numbers of its checks.
 
-    Its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without torch and onnxscript.
+    It has a model of skin colours; its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without torch and onnxscript.
     """
     for name in ("torch", "onnxscript"):
         pytest.importorskip(name, reason=f"graphs are exported with {name}, which is not installed")
@@ -129,12 +129,28 @@ def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         landmarks.full_lmk_faces_idx[0][RHO_LANDMARKS],
         landmarks.full_lmk_bary_coords[0][RHO_LANDMARKS].astype(np.float64),
     )
-    files = Files(stand_in.stand_in_model(), landmarks, stand_in.stand_in_template(), keypoints=keypoints)
+    files = Files(
+        *(stand_in.stand_in_model(), landmarks, stand_in.stand_in_template(), _skin_colours()),
+        keypoints=keypoints,
+    )
     folder = tmp_path_factory.mktemp("deca") / "bundle"
     checkpoint = Checkpoint("deca", folder, "made for these tests", networks)
     bundle, checked = export_files(checkpoint, files, folder, "made for these tests")
     torch.set_num_threads(threads)
     return SimpleNamespace(folder=bundle.folder, checked=checked, files=files, checkpoint=checkpoint)
+
+
+def _skin_colours() -> Any:
+    """Skin that is redder below, and by its first three codes lighter, more yellow, and spotted."""
+    from reenact.reference.flame_files import ALBEDO_SIDE, Albedo
+
+    row, column = np.mgrid[:ALBEDO_SIDE, :ALBEDO_SIDE].astype(np.float32) / ALBEDO_SIDE
+    one = np.ones_like(row)
+    spots = np.sin(40 * row) * np.sin(40 * column)
+    basis = np.zeros((one.size * 3, 50), np.float32)
+    for code, colours in enumerate(((one, one, one), (-one, 0 * one, 0 * one), (spots, spots, spots))):
+        basis[:, code] = 0.05 * np.stack(colours, 2).ravel()
+    return Albedo(np.stack([0.5 * one, 0.55 * one, 0.7 + 0.2 * row], 2).ravel(), basis)
 
 
 # Which of the usual 68 landmarks is nearest to each of Face2Face-rho's 72 keypoints.

@@ -74,7 +74,7 @@ def test_every_file_is_there_and_named_after_the_photo(heads):
     assert sorted(name.removeprefix("eileen") for name in heads) == sorted(
         (
             *(".obj", ".mtl", ".png", "_normals.png", "_displacement.png", "_detail.obj", "_depth.png"),
-            *("_view_normals.png", "_kpt2d.txt", "_kpt3d.txt", ".npz", ".json", "_vis.jpg"),
+            *("_view_normals.png", "_kpt2d.txt", "_kpt3d.txt", "_albedo.png", ".npz", ".json", "_vis.jpg"),
         )
     )
 
@@ -137,8 +137,16 @@ def test_coefficients_are_the_same_in_both_files(heads):
         assert np.allclose(text[name], values), name
 
 
-def test_the_grid_is_five_pictures_wide(heads):
-    assert read_image(heads["eileen_vis.jpg"]).shape == (224, 1120, 3)
+def test_the_grid_is_six_pictures_wide_with_a_colour_model(heads):
+    assert read_image(heads["eileen_vis.jpg"]).shape == (224, 1344, 3)
+
+
+def test_the_colour_models_skin_is_written_as_it_is(heads):
+    with np.load(heads["eileen.npz"], allow_pickle=False) as file:
+        lighter, yellower = file["tex"][:2]
+    row = read_image(heads["eileen_albedo.png"]).astype(float)[100].mean(axis=0) / 255
+    expected = np.array([0.7 + 0.2 * 100 / 256, 0.55, 0.5]) + 0.05 * lighter - [0, 0, 0.05 * yellower]
+    assert np.abs(row - expected).max() < 0.01
 
 
 def test_a_video_gives_a_grid_a_frame_and_rows_of_coefficients(folder, clip, settings):
@@ -146,7 +154,7 @@ def test_a_video_gives_a_grid_a_frame_and_rows_of_coefficients(folder, clip, set
         done = reconstructor.run(clip, folder / "out")
     movie, packed = done.files[:2]
     with VideoReader(movie) as reader:
-        assert [frame.image.shape for frame in reader] == [(224, 1120, 3)] * 5
+        assert [frame.image.shape for frame in reader] == [(224, 1344, 3)] * 5
     with np.load(packed, allow_pickle=False) as file:
         assert file["exp"].shape == (5, 50)
         assert (file["shape"] == file["shape"][0]).all()
@@ -193,7 +201,7 @@ def test_the_command_finds_the_face_itself(models_home, deca_export, tmp_path):
     done = call("reconstruct", photo, "-o", tmp_path, "--bundle", deca_export.folder, "--backend", "cpu")
     assert done.exit_code == 0, done.output
     (folder,) = tmp_path.iterdir()
-    assert f"{folder}: 13 files of {photo}" in done.stdout.replace("\n", "")
+    assert f"{folder}: 14 files of {photo}" in done.stdout.replace("\n", "")
     to_crop = json.loads((folder / f"{folder.name}.json").read_text())["to_crop"]
     assert to_crop[0][0] > 223 / max(read_image(photo).shape)  # closer than the whole photo
 

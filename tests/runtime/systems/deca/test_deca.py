@@ -141,8 +141,45 @@ def test_the_texture_is_the_photo_on_the_skin(deca, made, expected):
     _, head, _, _, _, skin = expected
     photo = torch.from_numpy(made.crop)[None]
     wanted = photo_texture(skin, photo, head.projected, photo.new_tensor(0.7))
-    texture = deca.skin.texture(made.crop, made.head.projected)
+    texture = deca.skin.texture(made.crop, made.head.projected, 0.7)
     assert (apart(texture, wanted) > 5e-3).mean() < 0.005
+
+
+def test_a_colour_models_skin_is_what_the_code_says(deca, made, deca_export):
+    from reenact.reference.deca_texture import FlameTex
+
+    colours = deca_export.files.albedo
+    reference = FlameTex()
+    reference.load_state_dict(
+        {
+            "texture_mean": torch.from_numpy(colours.mean)[None, None],
+            "texture_basis": torch.from_numpy(colours.basis)[None],
+        }
+    )
+    assert deca.has_albedo
+    tex = np.random.default_rng(5).normal(0, 1, 50).astype(np.float32)
+    assert apart(deca.albedo(tex), reference(torch.from_numpy(tex)[None])).max() < 1e-6
+    assert np.abs(deca.albedo(tex) - made.albedo).max() > 0.02
+
+
+def test_skin_that_no_photo_shows_has_the_models_colours_in_the_photos_light(deca, views, deca_export):
+    from reenact.reference.deca_render import sh_shading
+    from reenact.reference.deca_texture import hidden_colours
+
+    (one,) = reconstruct(deca, views[:1])
+    light = one.fit.light * np.linspace(-0.5, 1, 9, dtype=np.float32)[:, None] ** 2
+    (lit,) = reconstruct(deca, views[:1], [dataclasses.replace(one.fit, light=light)])
+    for given in (one, lit):
+        albedo, normals = (
+            torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
+            for values in (given.albedo, given.wrinkles.normals)
+        )
+        shading = sh_shading(normals, torch.from_numpy(given.fit.light)[None])
+        hidden = deca_export.files.template.face_eye_mask == 0
+        wanted = hidden_colours(albedo, shading)
+        assert apart(given.texture, wanted)[hidden].max() < 1e-5
+    assert np.abs(one.texture - lit.texture)[hidden].mean() > 0.02
+    assert (one.texture == lit.texture)[~hidden].all()
 
 
 def test_the_dense_mesh_has_a_vertex_a_pixel_of_skin_and_no_bridges(deca, made):
@@ -161,9 +198,13 @@ def test_the_dense_mesh_has_a_vertex_a_pixel_of_skin_and_no_bridges(deca, made):
     assert (outwards > 0).mean() > 0.85
 
 
-def test_the_grid_shows_five_pictures_in_their_order(made):
-    shown = grid(made)
+def test_the_grid_shows_five_pictures_in_their_order_and_a_sixth_with_a_colour_model(made):
+    shown = grid(dataclasses.replace(made, albedo=None))
     assert shown.shape == (224, 1120, 3)
+    lit = grid(made)
+    assert (lit[:, :1120] == shown).all()
+    assert (lit[:, 1120:] == side_by_side([render.lit(made.view, made.albedo, made.fit.light)])).all()
+    assert lit[:, 1120:][made.view.alpha[..., 0] > 0].max(axis=1).mean() > 30
     photo = (made.crop.transpose(1, 2, 0) * 255).astype(np.uint8)
     assert (shown[:, :224] == photo).all()
     assert 0 < (shown[:, 224:448] != photo).any(axis=2).mean() < 0.3
