@@ -5,6 +5,7 @@ Each is used by one thread; `read` waits for the next frame. Capture times are s
 
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,6 +32,9 @@ LATE_S = 0.5  # a file that is so far behind its times is not played faster to c
 STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
 TIMEOUT_S = 5.0  # of a network stream
 _STALLED_CAMERA_S = "2"
+
+# Left to itself OpenCV opens a device path with FFmpeg, which takes no wishes and tells no capture times.
+_BACKENDS = {"Linux": cv2.CAP_V4L2, "Windows": cv2.CAP_DSHOW, "Darwin": cv2.CAP_AVFOUNDATION}
 
 _PROTOCOLS = {
     "rtsp": "rtsp,rtp,udp,tcp",
@@ -74,7 +78,7 @@ class CameraRequest:
 
 
 class DeviceInput:
-    """A camera of this machine, opened with OpenCV."""
+    """A camera of this machine, opened with OpenCV through the system's own interface."""
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class DeviceInput:
         request: CameraRequest,
         *,
         name: str,
-        open_capture: Callable[[Any], Any] = cv2.VideoCapture,
+        open_capture: Callable[[Any, int], Any] = cv2.VideoCapture,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`device` is a number or a path such as /dev/video0. Raises MediaError where it cannot be opened."""
@@ -90,7 +94,7 @@ class DeviceInput:
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _STALLED_CAMERA_S)
         self.name = name
         self._clock = clock
-        self._capture = open_capture(device)
+        self._capture = open_capture(device, _BACKENDS.get(platform.system(), cv2.CAP_ANY))
         if not self._capture.isOpened():
             self._capture.release()
             raise MediaError(
@@ -113,7 +117,7 @@ class DeviceInput:
             f"{int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))}x{int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))}, "
             f"{capture.get(cv2.CAP_PROP_FPS):g} fps{', ' + pixels if pixels.isprintable() and pixels.strip() else ''}"
         )
-        return f"asked for {request}; it says {given}"
+        return f"asked for {request} through {capture.getBackendName()}; it says {given}"
 
     def read(self) -> Captured:
         """The next frame; raises MediaError where the camera gives none any more."""

@@ -1,5 +1,6 @@
 """Cameras, files and streams that give frames in real time."""
 
+import platform
 import socket
 import threading
 from contextlib import contextmanager, suppress
@@ -75,6 +76,9 @@ class MadeCapture:
             cv2.CAP_PROP_POS_MSEC: self.stamp * 1000,
         }[what]
 
+    def getBackendName(self):  # noqa: N802
+        return "MADE"
+
     def grab(self):
         return bool(self.pictures)
 
@@ -91,7 +95,7 @@ BLUE = np.full((4, 6, 3), (250, 20, 10), np.uint8)  # as OpenCV has it: blue fir
 
 def camera(capture, clock, request=None):
     return DeviceInput(
-        0, request or CameraRequest(), name="0 (Made)", open_capture=lambda _: capture, clock=clock
+        0, request or CameraRequest(), name="0 (Made)", open_capture=lambda *_: capture, clock=clock
     )
 
 
@@ -104,10 +108,36 @@ def test_a_camera_is_asked_for_a_format_and_says_what_it_gives(clock):
         cv2.CAP_PROP_FRAME_HEIGHT,
     ]
     assert dict(capture.asked)[cv2.CAP_PROP_FPS] == 60.0
-    assert opened.asked == "asked for 1920x1080, 60 fps, MJPG; it says 640x480, 25 fps, YUYV"
+    assert opened.asked == "asked for 1920x1080, 60 fps, MJPG through MADE; it says 640x480, 25 fps, YUYV"
     without = MadeCapture([BLUE])
     camera(without, clock, CameraRequest(mjpeg=False))
     assert cv2.CAP_PROP_FOURCC not in dict(without.asked)
+
+
+@pytest.mark.parametrize(
+    ("system", "backend"),
+    [
+        ("Linux", cv2.CAP_V4L2),
+        ("Windows", cv2.CAP_DSHOW),
+        ("Darwin", cv2.CAP_AVFOUNDATION),
+        ("FreeBSD", cv2.CAP_ANY),
+    ],
+)
+def test_a_camera_is_opened_through_the_systems_own_interface(clock, monkeypatch, system, backend):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    opened = []
+
+    def open_capture(*arguments):
+        opened.append(arguments)
+        return MadeCapture([BLUE])
+
+    DeviceInput("/dev/video0", CameraRequest(), name="made", open_capture=open_capture, clock=clock)
+    assert opened == [("/dev/video0", backend)]
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux opens cameras by path")
+def test_opencv_opens_device_paths_with_video4linux():
+    assert cv2.CAP_V4L2 in cv2.videoio_registry.getStreamBackends()  # what opens names, here paths
 
 
 def test_a_frame_is_rgb_and_carries_the_time_of_its_capture(clock):
