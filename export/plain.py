@@ -109,12 +109,14 @@ def prepared(model: onnx.ModelProto, half: Half) -> Plain:
         return [given for formal, given in pairs if formal in positions]
 
     constants = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer if _is_float(t)}
-    main = _body(made.graph.node, types, constants, grids, half, opset)
+    outputs = [value.name for value in made.graph.output]
+    main = _body(made.graph.node, outputs, types, constants, grids, half, opset)
     return Plain(made, half, opset, main, bodies)
 
 
 def _body(
     nodes: Collection[onnx.NodeProto],
+    outputs: Collection[str],
     types: Mapping[str, int],
     constants: Mapping[str, Floats],
     grids: Callable[[onnx.NodeProto], Iterable[str]],
@@ -125,7 +127,7 @@ def _body(
     _name(ordered)
     kept = {i: reason for i, node in enumerate(ordered) if (reason := _unable(node, types, half, opset))}
     kept |= lossy(ordered, constants, lambda values: rounded(values, half), half)
-    kept |= islands(ordered, {name: value.shape for name, value in constants.items()}, grids)
+    kept |= islands(ordered, {name: value.shape for name, value in constants.items()}, outputs, grids)
     leading = leading_to(ordered, grids)
     positions = {name for node in ordered for name in grids(node)}
     positions |= {name for i in leading for name in ordered[i].input}
@@ -203,7 +205,7 @@ def _function_body(
     }
     kinds = dict.fromkeys(constants, TensorProto.FLOAT) | _types(alone)
     straight = [node for node in function.node if node.output[0] not in constants]
-    return _body(straight, kinds, constants, sampled_at, half, opset)
+    return _body(straight, (), kinds, constants, sampled_at, half, opset)
 
 
 def constant_of(node: onnx.NodeProto) -> TensorProto | None:

@@ -1,7 +1,7 @@
 """Which nodes of a graph compute in float32 whatever the precision of the rest, and why; knows nothing of backends.
 
 Half a float's bits suffice for features, but not for sampling positions (one step near 1 is part of a pixel in fp16 and
-several pixels in bf16), for sums over many numbers, or for the levels of a picture.
+several pixels in bf16), for sums over many numbers, for the levels of a picture, or for numbers that are the result.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-__all__ = ["SAMPLING", "before", "islands", "leading_to", "lossy", "sampled_at"]
+__all__ = ["SAMPLING", "before", "islands", "leading_to", "lossy", "numbers", "sampled_at"]
 
 SAMPLING = "GridSample"
 
@@ -23,6 +23,10 @@ _PLAIN = frozenset(
 ) | {*("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat", "DepthToSpace", "Identity")}
 _LAYERS = frozenset({"Conv", "ConvTranspose"})
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
+_STANDARD = ("", "ai.onnx")
+_DENSE = "Gemm"  # of two axes: what it makes are numbers, no maps
+# What brings maps together to the numbers that a dense layer takes.
+_POOLING = frozenset({"GlobalAveragePool", "Flatten", "Reshape", "Squeeze", "ReduceMean", "ReduceSum"})
 _NARROW = (
     8  # a product with a matrix of at most so many rows or columns turns coordinates; else it is a layer
 )
@@ -42,11 +46,15 @@ def sampled_at(node: onnx.NodeProto) -> tuple[str, ...]:
 
 
 def islands(
-    nodes: Sequence[onnx.NodeProto], shapes: Mapping[str, Sequence[int]], grids: Grids = sampled_at
+    nodes: Sequence[onnx.NodeProto],
+    shapes: Mapping[str, Sequence[int]],
+    outputs: Iterable[str],
+    grids: Grids = sampled_at,
 ) -> dict[int, str]:
     """The nodes, by index, that stay in float32, each with the reason; `shapes` are those of the constants.
 
-    Of what leads to positions this is the arithmetic up to and with the last layer before it; `leading_to` is all.
+    `outputs` are the graph's; a function, whose results others go on with, has none. Of what leads to positions this is
+    the arithmetic up to and with the last layer before it; `leading_to` is all.
     """
     kept = {i: "sampling" for i, node in enumerate(nodes) if node.op_type == SAMPLING}
     kept |= {
@@ -56,11 +64,30 @@ def islands(
     }
     levels = [node.input[0] for node in nodes if _makes_levels(node)]
     kept |= dict.fromkeys(before(nodes, levels, lambda node: node.op_type in _PLAIN, False), "levels")
+    kept |= dict.fromkeys(numbers(nodes, outputs), "numbers of the result")
     positions = [name for node in nodes for name in grids(node)]
     kept |= dict.fromkeys(
         before(nodes, positions, lambda node: not _is_layer(node, shapes), True), "positions"
     )
     return kept | dict.fromkeys(_between(nodes, kept), "between others")
+
+
+def numbers(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> set[int]:
+    """The nodes, by index, that end a network whose outputs are numbers: its last dense layers, and the pooling before.
+
+    Half a float's bits would round a coefficient to a part in 256 at the very end, and these layers cost next to
+    nothing. Nothing of what lies before the last convolution is among them.
+    """
+    ends = _LAYERS | {SAMPLING}
+    near = before(nodes, outputs, lambda node: node.op_type not in ends and node.domain in _STANDARD, False)
+    found: set[int] = set()
+    made: set[str] = set()
+    for i in sorted(near):
+        if nodes[i].op_type == _DENSE or made.intersection(nodes[i].input):
+            found.add(i)
+            made.update(nodes[i].output)
+    taken = [name for i in found if nodes[i].op_type == _DENSE for name in nodes[i].input]
+    return found | before(nodes, taken, lambda node: node.op_type in _POOLING, False)
 
 
 def leading_to(nodes: Sequence[onnx.NodeProto], grids: Grids = sampled_at) -> set[int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...errors import BackendError, BundleError
 from ..files import home, private_folder
 from ..graph import Graph
-from .halves import Chain, cut_before_sampling
+from .halves import Chain, in_bfloat16
 
 __all__ = ["best_precision", "core", "missing", "session", "start"]
 
@@ -42,9 +42,10 @@ def best_precision() -> str:
 
 
 def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSession | Chain":
-    """Read `graph` and, where all its shapes are fixed, compile it; in bf16 sampling positions stay in float32.
+    """Read `graph` and, where all its shapes are fixed, compile it.
 
-    Raises BackendError for bf16 on a CPU without it and BundleError for a graph that OpenVINO refuses.
+    In bf16 sampling positions and the numbers of the result stay in float32. Raises BackendError for bf16 on a CPU
+    without it and BundleError for a graph that OpenVINO refuses.
     """
     best = best_precision()
     if precision == "bf16" and best != "bf16":
@@ -54,11 +55,9 @@ def start(graph: Graph, *, precision: str, threads: int | None) -> "OpenVinoSess
 
 def session(graph: Graph, precision: str, threads: int | None) -> "OpenVinoSession | Chain":
     """As `start`, also in a precision that the CPU only emulates: slow, but it shows how exact that is."""
-    halves = cut_before_sampling(graph) if precision == "bf16" else None
-    if halves is None:
-        return OpenVinoSession(graph, precision, threads)
-    first = OpenVinoSession(halves[0], "fp32", threads)
-    return Chain(halves, first, OpenVinoSession(halves[1], "bf16", threads))
+    parts = in_bfloat16(graph) if precision == "bf16" else [(graph, precision)]
+    started = [(part, OpenVinoSession(part, kind, threads)) for part, kind in parts]
+    return started[0][1] if len(started) == 1 else Chain(started, list(graph.outputs))
 
 
 @cache

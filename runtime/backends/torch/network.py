@@ -120,7 +120,7 @@ class _Build:
         self._steps: list[_Step] = []
         self._slot_of: dict[tuple[str, torch.dtype], int] = {}
         self._dtypes: dict[str, torch.dtype] = {}  # in which a tensor is made
-        self._float32 = self._islands(list(graph.node))
+        self._float32 = self._islands(list(graph.node), [value.name for value in graph.output])
         given = [value.name for value in graph.input if value.name not in self.constants]
         self.inputs = tuple(self._new(value, self._declared(value)) for value in given)
         for i, node in enumerate(graph.node):
@@ -136,7 +136,7 @@ class _Build:
             for i, step in enumerate(self._steps)
         )
 
-    def _islands(self, nodes: list[onnx.NodeProto]) -> set[int]:
+    def _islands(self, nodes: list[onnx.NodeProto], outputs: Iterable[str]) -> set[int]:
         """The nodes that stay in float32 in half precision; without measuring, all that leads to positions."""
         if self.half is None:
             return set()
@@ -144,7 +144,7 @@ class _Build:
         values = {n: tensor.numpy() for n, tensor in self.constants.items() if tensor.dtype == torch.float32}
         shapes = {name: tensor.shape for name, tensor in self.constants.items()}
         lost = lossy(nodes, values, lambda v: torch.from_numpy(v).to(half).float().numpy(), str(half))
-        return {*islands(nodes, shapes, self._grids), *leading_to(nodes, self._grids), *lost}
+        return {*islands(nodes, shapes, outputs, self._grids), *leading_to(nodes, self._grids), *lost}
 
     def _grids(self, node: onnx.NodeProto) -> Iterable[str]:
         if node.domain != DOMAIN:
