@@ -22,8 +22,10 @@ MOST = 9  # keys 1 to 9
 
 
 def described(camera: CameraInfo) -> list[str]:
-    """Lines about a camera: number, name, and its sizes by pixel format with the highest rate."""
+    """Lines about a camera: number, name, and its problem, or its sizes by pixel format with the highest rate."""
     lines = [f"{camera.index}  {camera.name}"]
+    if camera.problem:
+        lines.append(f"   {camera.problem}")
     for pixels in sorted({each.pixels for each in camera.formats}):
         sizes = [each for each in camera.formats if each.pixels == pixels]
         texts = [f"{each.width}x{each.height}{f'@{each.fps:g}' if each.fps else ''}" for each in sizes]
@@ -64,6 +66,8 @@ def _opened(camera: CameraInfo) -> Input:
 
 
 def _picture(camera: CameraInfo, open_camera: Callable[[CameraInfo], Input]) -> Image | None:
+    if camera.problem:
+        return None
     try:
         opened = open_camera(camera)
     except MediaError:

@@ -15,7 +15,7 @@ import av
 from ...errors import MediaError
 from .frame import Image
 from .inputs import CameraRequest, Captured, DeviceInput, FileInput, Input, UrlInput, check_url
-from .v4l2 import CameraFormat, describe, device_paths
+from .v4l2 import CameraFormat, describe, device_paths, is_no_camera, reason
 
 __all__ = ["CameraFeed", "CameraInfo", "choose_input", "list_cameras"]
 
@@ -34,10 +34,14 @@ class CameraInfo:
     index: int  # what --camera takes
     name: str
     formats: tuple[CameraFormat, ...]  # empty where the system does not say
+    problem: str = ""  # why it cannot be used, and what to do
+
+    def __str__(self) -> str:
+        return f"{self.index} ({self.name}{f': {self.problem}' if self.problem else ''})"
 
 
 def list_cameras() -> list[CameraInfo]:
-    """All cameras that can be seen, in the order of their numbers; a device that does not answer is left out."""
+    """All cameras in the order of their numbers; one that cannot be read is named by its path, with its problem."""
     system = platform.system()
     if system == "Linux":
         return _linux_cameras()
@@ -59,7 +63,9 @@ def _linux_cameras() -> list[CameraInfo]:
     for path in device_paths():
         try:
             found = describe(path, ioctl)
-        except OSError:
+        except OSError as error:
+            if not is_no_camera(error):
+                cameras.append(CameraInfo(str(path), int(path.name[5:]), str(path), (), reason(error)))
             continue
         if found is not None:
             cameras.append(CameraInfo(str(path), int(path.name[5:]), found[0], tuple(found[1])))
@@ -94,7 +100,9 @@ def choose_input(
 
 
 def _opened(camera: CameraInfo, request: CameraRequest) -> Input:
-    return DeviceInput(camera.device, request, name=f"{camera.index} ({camera.name})")
+    if camera.problem:
+        raise MediaError(f"--camera {camera}")
+    return DeviceInput(camera.device, request, name=str(camera))
 
 
 def _numbered(number: int, cameras: list[CameraInfo]) -> CameraInfo:
@@ -115,7 +123,7 @@ def _named(name: str, cameras: list[CameraInfo]) -> CameraInfo:
 def _there_are(cameras: list[CameraInfo]) -> str:
     if not cameras:
         return "no camera is found here; name a video file, or `test` for a generated head"
-    return "there are " + ", ".join(f"{camera.index} ({camera.name})" for camera in cameras)
+    return "there are " + ", ".join(str(camera) for camera in cameras)
 
 
 class CameraFeed:

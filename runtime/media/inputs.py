@@ -24,6 +24,7 @@ from .frame import Image
 from .limits import DEFAULT_LIMITS, Limits
 from .picture import FrameConverter
 from .reader import VideoReader
+from .v4l2 import why_not
 
 __all__ = ["CameraRequest", "Captured", "DeviceInput", "FileInput", "Input", "UrlInput", "check_url"]
 
@@ -32,6 +33,7 @@ LATE_S = 0.5  # a file that is so far behind its times is not played faster to c
 STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
 TIMEOUT_S = 5.0  # of a network stream
 _STALLED_CAMERA_S = "2"
+UNEXPLAINED = "check that it is plugged in, that no other program uses it, and that you may read it"
 
 # Left to itself OpenCV opens a device path with FFmpeg, which takes no wishes and tells no capture times.
 _BACKENDS = {"Linux": cv2.CAP_V4L2, "Windows": cv2.CAP_DSHOW, "Darwin": cv2.CAP_AVFOUNDATION}
@@ -77,6 +79,15 @@ class CameraRequest:
         return f"{self.width}x{self.height}, {self.fps:g} fps{', MJPG' if self.mjpeg else ''}"
 
 
+def _why_not(device: int | str) -> str:
+    """Why a camera cannot be opened, where the system says."""
+    if platform.system() != "Linux" or isinstance(device, int):
+        return ""
+    from fcntl import ioctl
+
+    return why_not(Path(device), ioctl)
+
+
 class DeviceInput:
     """A camera of this machine, opened with OpenCV through the system's own interface."""
 
@@ -87,9 +98,13 @@ class DeviceInput:
         *,
         name: str,
         open_capture: Callable[[Any, int], Any] = cv2.VideoCapture,
+        explain: Callable[[int | str], str] = _why_not,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`device` is a number or a path such as /dev/video0. Raises MediaError where it cannot be opened."""
+        """`device` is a number or a path such as /dev/video0.
+
+        Raises MediaError where it cannot be opened, with what `explain` finds out about it.
+        """
         # OpenCV waits 10 s for a frame of a camera that stalls; it reads this at the first wait.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _STALLED_CAMERA_S)
         self.name = name
@@ -97,10 +112,7 @@ class DeviceInput:
         self._capture = open_capture(device, _BACKENDS.get(platform.system(), cv2.CAP_ANY))
         if not self._capture.isOpened():
             self._capture.release()
-            raise MediaError(
-                f"camera {name}: cannot be opened; check that it is plugged in, that no other program uses it, and "
-                "that you may read it (on Linux: the group video)"
-            )
+            raise MediaError(f"camera {name}: cannot be opened: {explain(device) or UNEXPLAINED}")
         self.asked = self._ask(request)
 
     def _ask(self, request: CameraRequest) -> str:

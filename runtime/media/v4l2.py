@@ -1,5 +1,6 @@
 """What cameras Linux knows and what they can do, asked of the kernel (Video4Linux2); opens no stream."""
 
+import errno
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -7,14 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CameraFormat", "describe", "device_paths"]
+__all__ = ["CameraFormat", "describe", "device_paths", "is_no_camera", "reason", "why_not"]
 
 DEVICES = Path("/dev")
 
 _QUERYCAP, _ENUM_FMT = 0x80685600, 0xC0405602
 _ENUM_FRAMESIZES, _ENUM_FRAMEINTERVALS = 0xC02C564A, 0xC034564B
+_REQBUFS = 0xC0145608
+_MMAP = 1  # memory of buffers
 _CAPTURE, _DEVICE_CAPS = 0x1, 0x80000000  # of v4l2_capability
 _DISCRETE = 1  # of sizes and of intervals
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _MOST = 64  # answers to one question
 
 Ioctl = Callable[[int, int, bytearray], object]
@@ -47,6 +51,44 @@ def describe(path: Path, ioctl: Ioctl) -> tuple[str, list[CameraFormat]] | None:
         return None if name is None else (name, sorted(_formats(handle, ioctl)))
     finally:
         os.close(handle)
+
+
+def reason(error: OSError) -> str:
+    """Why a device cannot be used and what to do, for people."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            "no permission; add yourself to the group video (sudo usermod -aG video $USER) and log in again"
+        )
+    if error.errno == errno.EBUSY:
+        return "another program uses it; close that"
+    if error.errno in _GONE:
+        return "it is not there; plug it in"
+    return f"it does not answer ({error.strerror or error})"
+
+
+def is_no_camera(error: OSError) -> bool:
+    """Whether a device is something else, or was unplugged while it was looked for."""
+    return error.errno in (*_GONE, errno.ENOTTY, errno.EINVAL)
+
+
+def why_not(path: Path, ioctl: Ioctl) -> str:
+    """Why a camera that was just tried cannot be opened, for people; "" where nothing is found wrong with it.
+
+    Asks for no buffers: that is refused while another program has some.
+    """
+    request = bytearray(20)
+    struct.pack_into("3I", request, 0, 0, _CAPTURE, _MMAP)
+    try:
+        if describe(path, ioctl) is None:
+            return "it is no camera; reenact live without --camera lists those that are"
+        handle = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            ioctl(handle, _REQBUFS, request)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return reason(error)
+    return ""
 
 
 def _camera_name(handle: int, ioctl: Ioctl) -> str | None:

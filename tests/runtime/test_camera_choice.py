@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from reenact.errors import MediaError
-from reenact.runtime.camera_choice import choose_camera, pictures_of
+from reenact.runtime.camera_choice import choose_camera, described, pictures_of
 from reenact.runtime.media.camera import CameraInfo
 from reenact.runtime.media.inputs import Captured
 
@@ -63,6 +63,16 @@ def test_a_camera_that_stops_while_it_is_looked_through_has_no_picture():
 
     assert pictures_of(CAMERAS[:1], Stopping) == [None]
     assert OPENED[-1].closed
+
+
+def test_a_camera_with_a_problem_is_not_opened_and_says_it():
+    forbidden = CameraInfo(
+        "/dev/video4", 4, "/dev/video4", (), "no permission; add yourself to the group video"
+    )
+    OPENED.clear()
+    assert pictures_of([forbidden], Opened) == [None]
+    assert not OPENED
+    assert described(forbidden) == ["4  /dev/video4", "   no permission; add yourself to the group video"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Which camera is meant, and a feed that outlives its camera."""
 
+import errno
+import os
 import platform
 import threading
 import time
@@ -86,19 +88,52 @@ def test_an_address_is_refused_before_it_is_opened():
     assert chosen.func is UrlInput
 
 
-def test_cameras_are_listed_without_those_that_do_not_answer(tmp_path, monkeypatch):
-    paths = [tmp_path / f"video{number}" for number in range(3)]
-    answers = {paths[0]: ("Webcam", [CameraFormat("MJPG", 640, 480, 30.0)]), paths[1]: None}
+@pytest.fixture
+def devices(tmp_path, monkeypatch):
+    """What Linux answers about its devices: (name, formats), None, or the number of an error."""
 
-    def describe(path, ioctl):
-        if path not in answers:
-            raise PermissionError("not in the group video")
-        return answers[path]
+    def answer(*answers):
+        paths = [tmp_path / f"video{number}" for number in range(len(answers))]
 
-    monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(module, "device_paths", lambda: paths)
-    monkeypatch.setattr(module, "describe", describe)
-    assert list_cameras() == [CameraInfo(str(paths[0]), 0, "Webcam", (CameraFormat("MJPG", 640, 480, 30.0),))]
+        def describe(path, ioctl):
+            found = answers[paths.index(path)]
+            if isinstance(found, int):
+                raise OSError(found, os.strerror(found))
+            return found
+
+        monkeypatch.setattr(platform, "system", lambda: "Linux")
+        monkeypatch.setattr(module, "device_paths", lambda: paths)
+        monkeypatch.setattr(module, "describe", describe)
+        return paths
+
+    return answer
+
+
+def test_cameras_are_listed_without_what_is_none(devices):
+    formats = [CameraFormat("MJPG", 640, 480, 30.0)]
+    paths = devices(None, ("Webcam", formats), errno.ENOTTY, errno.ENODEV)
+    assert list_cameras() == [CameraInfo(str(paths[1]), 1, "Webcam", tuple(formats))]
+
+
+NO_PERMISSION = (
+    "no permission; add yourself to the group video (sudo usermod -aG video $USER) and log in again"
+)
+
+
+def test_a_camera_that_may_not_be_read_is_listed_with_what_to_do(devices):
+    paths = devices(errno.EACCES, errno.EBUSY, errno.EIO)
+    assert [(camera.name, camera.problem) for camera in list_cameras()] == [
+        (str(paths[0]), NO_PERMISSION),
+        (str(paths[1]), "another program uses it; close that"),
+        (str(paths[2]), "it does not answer (Input/output error)"),
+    ]
+    for choice in ("0", "video0"):
+        with pytest.raises(
+            MediaError, match=r"^--camera 0 \(.*/video0: no permission; add yourself to the gro"
+        ):
+            choose_input(choice, CameraRequest(), loop=False, allowed_hosts=[])()
+    with pytest.raises(MediaError, match=r"no such camera; there are 0 \(.*/video0: no permission"):
+        choose_input("7", CameraRequest(), loop=False, allowed_hosts=[])()
 
 
 def test_elsewhere_ffmpeg_knows_the_cameras(monkeypatch):
@@ -242,6 +277,7 @@ def test_closing_does_not_wait_for_a_driver_that_hangs(monkeypatch):
 
 
 def test_a_device_is_named_in_its_errors():
-    made = choose_input("0", CameraRequest(), loop=False, allowed_hosts=[], cameras=lambda: CAMERAS)
-    with pytest.raises(MediaError, match=r"camera 0 \(Integrated Camera\): cannot be opened"):
+    cameras = [CameraInfo("/dev/video99", 99, "Integrated Camera", ())]
+    made = choose_input("99", CameraRequest(), loop=False, allowed_hosts=[], cameras=lambda: cameras)
+    with pytest.raises(MediaError, match=r"^camera 99 \(Integrated Camera\): cannot be opened: "):
         made()

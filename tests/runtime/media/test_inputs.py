@@ -157,9 +157,17 @@ def test_a_grey_camera_is_shown_in_grey(clock):
 
 def test_a_camera_that_cannot_be_opened_or_stops_says_so(clock):
     closed = MadeCapture([], opened=False)
-    with pytest.raises(MediaError, match=r"camera 0 \(Made\): cannot be opened; check that it is plugged in"):
+    with pytest.raises(MediaError, match=r"camera 0 \(Made\): cannot be opened: check that it is plugged in"):
         camera(closed, clock)
     assert closed.released
+    with pytest.raises(MediaError, match=r"made: cannot be opened: another program uses /dev/video0$"):
+        DeviceInput(
+            "/dev/video0",
+            CameraRequest(),
+            name="made",
+            open_capture=lambda *_: MadeCapture([], opened=False),
+            explain=lambda device: f"another program uses {device}",
+        )
     stopping = camera(MadeCapture([BLUE]), clock)
     stopping.read()
     with pytest.raises(MediaError, match="gives no more pictures"):

@@ -4,9 +4,10 @@ import errno
 import struct
 
 import pytest
-from reenact.runtime.media.v4l2 import CameraFormat, describe, device_paths
+from reenact.runtime.media.v4l2 import CameraFormat, describe, device_paths, why_not
 
 QUERYCAP, ENUM_FMT, ENUM_SIZES, ENUM_INTERVALS = 0x80685600, 0xC0405602, 0xC02C564A, 0xC034564B
+REQBUFS = 0xC0145608
 CAPTURE, METADATA, DEVICE_CAPS = 0x1, 0x800000, 0x80000000
 
 
@@ -20,8 +21,8 @@ MJPG_SIZES = [(1280, 720, [(1, 30), (1, 15)]), (640, 480, [(1, 60)])]
 class MadeCamera:
     """Answers like a webcam with MJPG in two sizes and YUYV in a range of sizes."""
 
-    def __init__(self, capabilities=CAPTURE | METADATA | DEVICE_CAPS, of_this_node=CAPTURE):
-        self.capabilities, self.of_this_node = capabilities, of_this_node
+    def __init__(self, capabilities=CAPTURE | METADATA | DEVICE_CAPS, of_this_node=CAPTURE, busy=False):
+        self.capabilities, self.of_this_node, self.busy = capabilities, of_this_node, busy
 
     def __call__(self, handle, request, answer):
         if request == QUERYCAP:
@@ -52,6 +53,11 @@ class MadeCamera:
             rates = next(rates for w, h, rates in MJPG_SIZES if (w, h) == (width, height))
             self._refuse_after(number, len(rates))
             struct.pack_into("3I", answer, 16, 1, *rates[number])
+
+        elif request == REQBUFS:
+            assert struct.unpack("5I", answer) == (0, CAPTURE, 1, 0, 0)  # none, for mapping
+            if self.busy:
+                raise OSError(errno.EBUSY, "Device or resource busy")
 
     @staticmethod
     def _refuse_after(number, count):
@@ -99,3 +105,17 @@ def test_devices_are_in_the_order_of_their_numbers(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     monkeypatch.setattr("reenact.runtime.media.v4l2.DEVICES", tmp_path)
     assert [path.name for path in device_paths()] == ["video0", "video2", "video10"]
+
+
+def test_what_keeps_a_camera_from_being_opened_is_found_out(tmp_path):
+    device = tmp_path / "video0"
+    assert why_not(device, MadeCamera()) == "it is not there; plug it in"
+    device.touch()
+    assert why_not(device, MadeCamera()) == ""
+    assert why_not(device, MadeCamera(busy=True)) == "another program uses it; close that"
+    assert why_not(device, MadeCamera(of_this_node=METADATA)).startswith("it is no camera")
+
+    def forbidden(handle, request, answer):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    assert why_not(device, forbidden).startswith("no permission; add yourself to the group video")
