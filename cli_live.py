@@ -1,6 +1,10 @@
 """The command that brings a photo to life in front of a camera."""
 
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +17,7 @@ from .errors import ReenactError
 if TYPE_CHECKING:
     from .runtime.engines import Engines
     from .runtime.live import LiveSession
-    from .runtime.live_loop import LiveStats
+    from .runtime.live_loop import LiveLoop, LiveStats
     from .runtime.media.camera import OpenInput
     from .runtime.media.inputs import CameraRequest
     from .runtime.outputs import Output
@@ -136,22 +140,57 @@ def live(
         controls = Controls(
             pose_strength=strength, expression_strength=strength, smoothing=smoothing, mirror=mirror
         )
-        window = _window(picture) if preview else None
-        ensure(tell)
-        outputs = [_virtual_camera(picture, fps, virtual_device, mark)] if virtual_camera else []
         settings = SystemSettings(bundle, backend, precision.value)
-        with (
-            Engines(system, settings) as engines,
-            LiveSession(engines, size=picture, fps=fps, whole=whole, controls=controls, tell=tell) as session,
-        ):
+        with ExitStack() as opened:
+            # Both are closed by the loop, and here where it does not come to that.
+            window = _window(picture) if preview else None
+            if window is not None:
+                opened.callback(window.close)
+            ensure(tell)
+            outputs = [_virtual_camera(picture, fps, virtual_device, mark)] if virtual_camera else []
+            for output in outputs:
+                opened.callback(output.close)
+            engines = opened.enter_context(Engines(system, settings))
+            session = LiveSession(engines, size=picture, fps=fps, whole=whole, controls=controls, tell=tell)
+            opened.enter_context(session)
             open_input = open_input or _moving_head(engines, fps)
-            stats = _run(session, open_input, _photos(photos), outputs, window, record, fps, mark, seconds)
-        _show(stats)
-        if stats.interrupted:
+            with _ended_by_signals() as ended:
+                loop = _loop(session, open_input, _photos(photos), outputs, window, record, fps, mark)
+                try:
+                    loop.run(seconds=seconds, stop=ended)
+                finally:
+                    stats = loop.stats
+                    if stats.pictures:
+                        _show(stats)
+                interrupted = ended.is_set() or stats.interrupted
+                opened.close()  # here, where being told to end once more ends nothing in its middle
+        if stats.faults:
+            raise ReenactError(stats.faults[0])
+        if interrupted:
             raise typer.Exit(INTERRUPTED)
 
 
-def _run(
+@contextmanager
+def _ended_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C, the end of the terminal and a request to end set, in place of what they do else.
+
+    Where the caller has them ignored, as `nohup` does, they stay so.
+    """
+    stop = threading.Event()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _loop(
     session: "LiveSession",
     open_input: "OpenInput",
     photos: list[Path],
@@ -160,8 +199,7 @@ def _run(
     record: Path | None,
     fps: float,
     mark: bool,
-    seconds: float | None,
-) -> "LiveStats":
+) -> "LiveLoop":
     import cv2
 
     from .runtime.live_loop import LiveLoop
@@ -169,7 +207,7 @@ def _run(
     from .runtime.running import threads_a_stage
 
     cv2.setNumThreads(threads_a_stage())
-    loop = LiveLoop(
+    return LiveLoop(
         session,
         lambda: CameraFeed(open_input, session.offer, session.announce),
         photos,
@@ -179,7 +217,6 @@ def _run(
         fps=fps,
         mark=mark,
     )
-    return loop.run(seconds=seconds)
 
 
 def _size(text: str, option: str) -> tuple[int, int]:
@@ -250,10 +287,9 @@ def _show(stats: "LiveStats") -> None:
     status = stats.status
     rate = stats.pictures / stats.seconds if stats.seconds > 0 else 0.0
     say(f"{stats.pictures} pictures in {stats.seconds:.1f} s, {rate:.1f} fps")
-    if status.latency_ms is not None:
-        latency = status.latency_ms
+    for place, latency in stats.latency.items():
         say(
-            f"latency from capture to display: p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms, "
+            f"latency from capture to {place}: p50 {latency.p50:.0f} ms, p95 {latency.p95:.0f} ms, "
             f"p99 {latency.p99:.0f} ms, of the last 10 s"
         )
     for cause, count in status.drops.items():

@@ -3,16 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import ReenactError
-from .live import LiveSession, Presented, Status
+from .live import LATENCY_S, LiveSession, Presented, Status
 from .media.camera import CameraFeed
-from .meters import Recent
-from .outputs import Output, Recording, free_name
+from .meters import Percentiles, Recent
+from .outputs import FanOut, Output, Recording, free_name
 from .overlay import CORNERS, HELP, badge, figures, panel
+from .portraits import described
 from .watermark import marked
 from .window import Window
 
@@ -27,11 +29,13 @@ REFRESH_S = 0.25  # the figures, while no picture comes
 class LiveStats:
     """What a live run did."""
 
-    pictures: int  # shown
+    pictures: int  # handed to the outputs
     seconds: float
     status: Status  # at the end
-    outputs_dropped: dict[str, int]  # output -> pictures that it was too slow for
-    recordings: tuple[str, ...]
+    latency: dict[str, Percentiles]  # place -> from capture until a picture was there, of the last 10 s
+    outputs_dropped: dict[str, int]  # output or "the window" -> pictures that it was too slow for
+    recordings: tuple[str, ...]  # files that are there
+    faults: tuple[str, ...]  # why outputs ended early
     interrupted: bool  # by Ctrl-C
 
 
@@ -46,10 +50,12 @@ class _Shown:
     notice_until: float = 0.0
     at: float = 0.0  # when it was last drawn
     show: Recent = field(default_factory=lambda: Recent(2.0))
+    latency: Recent = field(default_factory=lambda: Recent(LATENCY_S))
+    missed: int = 0  # pictures
 
 
 class LiveLoop:
-    """Runs in the thread that owns the window; everything else has threads of its own."""
+    """Runs in the thread that owns the window and reads the session for it; outputs are fed by another thread."""
 
     def __init__(
         self,
@@ -73,77 +79,99 @@ class LiveLoop:
         self._session, self._start_feed = session, start_feed
         self._feed: CameraFeed | None = None
         self._photos, self._photo = list(photos), 0
-        self._outputs, self._window = list(outputs), window
+        self._fan_out, self._window = FanOut(session, outputs), window
         self._record_as, self._fps, self._mark = record, fps, mark
         self._recording: Recording | None = None
-        self._recordings: list[str] = []
+        self._recordings: list[Recording] = []
+        self._finishing: list[threading.Thread] = []
         self._dropped: dict[str, int] = {}
-        self._faults: list[ReenactError] = []
+        self._latency: dict[str, Percentiles] = {}
+        self._faults: list[str] = []
         self._shown = _Shown()
         self._quit = self._interrupted = False
-        self._picture: Presented | None = None
-        self._count = 0
+        self._picture: Presented | None = None  # that the window shows
+        self._began = time.perf_counter()
 
     def run(self, *, seconds: float | None = None, stop: threading.Event | None = None) -> LiveStats:
         """Until Q, Ctrl-C, the end of the file, `seconds`, or `stop`; the recording is complete afterwards.
 
         An output that fails is told and left behind while others go on. Raises what ended the session or the feed,
-        a first photo that cannot be used, and at the end what an output failed with.
+        and a first photo that cannot be used; `stats` tells what was done all the same.
         """
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         try:
+            self._fan_out.start()
             self._session.set_photo(self._photos[0])
             if self._record_as is not None:
-                self._toggle_recording()
-            while not self._over(began, seconds, stop):
+                self._start_recording(self._record_as)
+            while not self._over(seconds, stop):
                 self._step()
         except KeyboardInterrupt:
             self._interrupted = True
         finally:
             self._close()
-        if self._faults:
-            raise self._faults[0]
-        lasted = time.perf_counter() - began
+        return self.stats
+
+    @property
+    def stats(self) -> LiveStats:
+        """What was done so far; of the outputs, what those that have ended did."""
+        dropped, latency = dict(self._dropped), dict(self._latency)
+        now, shown = time.perf_counter(), self._shown
+        for name, count in (("the window", shown.missed), ("all outputs", self._fan_out.missed)):
+            if count:
+                dropped[name] = count
+        displayed = shown.latency.percentiles(now)
+        if displayed is not None:
+            latency = {"display": displayed, **latency}
         return LiveStats(
-            self._count,
-            lasted,
+            self._fan_out.count,
+            now - self._began,
             self._session.status,
-            dict(self._dropped),
-            tuple(self._recordings),
+            latency,
+            dropped,
+            tuple(recording.name for recording in self._recordings if recording.kept),
+            tuple(self._faults),
             self._interrupted,
         )
 
-    def _over(self, began: float, seconds: float | None, stop: threading.Event | None) -> bool:
+    def _over(self, seconds: float | None, stop: threading.Event | None) -> bool:
         feed = self._feed
-        if feed is not None and feed.error is not None:
-            raise feed.error
+        for error in (None if feed is None else feed.error, self._fan_out.error):
+            if error is not None:
+                raise error
         status = self._session.status
-        if self._picture is None and status.photo == "failed":
+        if feed is None and status.photo == "failed":
             raise ReenactError(status.photo_error or "the photo cannot be used")
-        if self._window is None and not self._outputs:
+        if self._window is None and not self._fan_out.outputs:
             return True  # the last one has failed
         ended = feed is not None and feed.ended and status.state == "waiting"
-        late = seconds is not None and time.perf_counter() - began >= seconds
+        late = seconds is not None and time.perf_counter() - self._began >= seconds
         return self._quit or ended or late or (stop is not None and stop.is_set())
 
     def _step(self) -> None:
-        """One picture, or one look at the keys while there is none."""
-        picture = self._session.newest(self._picture.number if self._picture else 0, WAIT_S)
-        if picture is not None:
-            self._picture = picture
-            self._count += 1
-            for output in self._outputs:
-                output.put(picture)
-        if self._feed is None and self._picture is not None:
+        """One picture in the window and one look at its keys, or a short wait where there is no window."""
+        for output in self._fan_out.outputs:
+            if output.error is not None:
+                self._drop_output(output)
+        last, picture = self._picture, None
+        if self._window is None:
+            time.sleep(WAIT_S)
+        else:
+            picture = self._session.newest(last.number if last else 0, WAIT_S)
+        if self._feed is None and (picture is not None or self._fan_out.count):
             self._feed = self._start_feed()
-        self._look_at_outputs()
-        if self._window is not None:
-            pressed = self._press(self._window.key())
-            now = time.perf_counter()
-            if picture is not None or pressed or now - self._shown.at > REFRESH_S:
-                self._preview(now)
+        if self._window is None:
+            return
+        if picture is not None:
+            self._shown.missed += picture.number - last.number - 1 if last else 0
+            self._picture = picture
+        pressed = self._press(self._window.key())
+        now = time.perf_counter()
+        if picture is not None or pressed or now - self._shown.at > REFRESH_S:
+            self._preview(now)
         if picture is not None:
             self._session.shown(picture)
+            self._shown.latency.add(self._shown.at, self._shown.at - picture.captured)
 
     def _preview(self, began: float) -> None:
         if self._window is None or self._picture is None:
@@ -165,7 +193,9 @@ class LiveLoop:
 
     def _figures(self, status: Status, now: float) -> list[str]:
         mean = self._shown.show.mean(now)
-        lines = figures(status, None if mean is None else 1000 * mean)
+        dropped = {output.name: output.dropped for output in self._fan_out.outputs}
+        dropped |= {"the window": self._shown.missed, "all outputs": self._fan_out.missed}
+        lines = figures(status, None if mean is None else 1000 * mean, dropped)
         if self._recording is not None:
             lines.append(f"recording {self._recording.seconds:.0f} s to {Path(self._recording.name).name}")
         return lines
@@ -200,51 +230,71 @@ class LiveLoop:
     def _mirror(self) -> None:
         controls = self._session.controls
         self._session.controls = replace(controls, mirror=not controls.mirror)
+        self._session.announce("not mirrored" if controls.mirror else "mirrored")
 
     def _choose(self, number: int) -> None:
         self._photo = number % len(self._photos)
         self._session.set_photo(self._photos[self._photo])
 
     def _press_record(self) -> None:
-        try:
-            self._toggle_recording()
-        except ReenactError as error:  # nothing else needs to end because this cannot begin
-            self._session.announce(str(error))
-
-    def _toggle_recording(self) -> None:
         if self._recording is not None:
             self._drop_output(self._recording)
             return
-        name = self._record_as or Path(f"reenact-{datetime.now():%Y%m%d-%H%M%S}.mp4")
-        if self._recordings:
-            name = free_name(name)
-        self._recording = Recording(
-            name, self._session.size, self._fps, system=self._session.system, mark=self._mark
-        )
-        self._recordings.append(str(name))
-        self._outputs.append(self._recording)
+        try:
+            name = self._record_as or Path(f"reenact-{datetime.now():%Y%m%d-%H%M%S}.mp4")
+            self._start_recording(name)
+        except ReenactError as error:  # nothing else needs to end because this cannot begin
+            self._session.announce(str(error))
+
+    def _start_recording(self, path: Path) -> None:
+        """Under the next free name: what was recorded cannot be made again, so no file is replaced."""
+        taken = {recording.name for recording in self._recordings}
+        free = free_name(path, lambda name: str(name) in taken or name.exists())
+        if free != path and not self._recordings:
+            self._session.announce(f"{path} is there already; recording to {free}")
+        session = self._session
+        self._recording = Recording(free, session.size, self._fps, system=session.system, mark=self._mark)
+        self._recordings.append(self._recording)
+        self._fan_out.add(self._recording)
 
     def _drop_output(self, output: Output) -> None:
-        """Finish one output and go on without it."""
-        self._outputs.remove(output)
+        """Go on without an output; it is finished in a thread of its own, which may take its time."""
+        self._fan_out.remove(output)
         if output is self._recording:
             self._recording = None
+        # Not a daemon: the file is completed also where this thread is interrupted again.
+        thread = threading.Thread(target=self._finish, args=(output,), name="reenact-finish")
+        self._finishing.append(thread)
+        thread.start()
+
+    def _finish(self, output: Output) -> None:
         try:
             output.close()
-        except ReenactError as error:
-            self._faults.append(error)
-            self._session.announce(str(error))
-        finally:
-            self._dropped[output.name] = self._dropped.get(output.name, 0) + output.dropped
+        except Exception as error:  # noqa: BLE001  told, and kept for the end
+            self._faults.append(described(error))
+            self._session.announce(described(error))
+        self._dropped[output.name] = self._dropped.get(output.name, 0) + output.dropped
+        latency = output.latency.percentiles(time.perf_counter())
+        if latency is not None:
+            self._latency[output.goes_to] = latency
 
-    def _look_at_outputs(self) -> None:
-        for output in [output for output in self._outputs if output.error is not None]:
+    def _finish_all(self) -> None:
+        for output in self._fan_out.outputs:
             self._drop_output(output)
+        for thread in self._finishing:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt:
+                    self._interrupted = True
+                    self._session.announce("the recording is being completed; a moment")
 
     def _close(self) -> None:
-        if self._feed is not None:
-            self._feed.close()
-        for output in list(self._outputs):
-            self._drop_output(output)
-        if self._window is not None:
-            self._window.close()
+        """Outputs first, as they hold what cannot be made again; each part is closed whatever happens to the others."""
+        with ExitStack() as closing:  # the last one first
+            if self._window is not None:
+                closing.callback(self._window.close)
+            if self._feed is not None:
+                closing.callback(self._feed.close)
+            closing.callback(self._finish_all)
+            closing.callback(self._fan_out.close)

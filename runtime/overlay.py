@@ -3,7 +3,7 @@
 Draws in place, on the preview's own copy of a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -31,8 +31,11 @@ _FONT, _SCALE, _LINE = cv2.FONT_HERSHEY_SIMPLEX, 0.42, 17  # pixels a line
 _MARGIN, _DIM = 7, 0.35
 
 
-def figures(status: Status, show_ms: float | None) -> list[str]:
-    """Rate, time a stage, latency, drops by cause and what is reduced; `show_ms` is the window's own time."""
+def figures(status: Status, show_ms: float | None, dropped: Mapping[str, int]) -> list[str]:
+    """Rate, time a stage, latency, drops by cause and what is reduced.
+
+    `show_ms` is the window's own time, `dropped` the pictures that each output was too slow for.
+    """
     size = "" if status.input_size is None else f", {status.input_size[0]}x{status.input_size[1]}"
     stages = {**status.stages_ms, **({} if show_ms is None else {"show": show_ms})}
     lines = [
@@ -43,6 +46,7 @@ def figures(status: Status, show_ms: float | None) -> list[str]:
         latency = status.latency_ms
         lines.append(f"latency p50 {latency.p50:.0f}  p95 {latency.p95:.0f}  p99 {latency.p99:.0f} ms")
     lines += [f"dropped {count}: {cause}" for cause, count in status.drops.items()]
+    lines += [f"dropped {count}: {name} was too slow" for name, count in dropped.items() if count]
     if status.degraded:
         lines.append(f"step {status.step}: {status.degraded}")
     return lines

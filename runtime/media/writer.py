@@ -124,6 +124,7 @@ class VideoSink:
         With `growing` what was written stays when writing fails.
         """
         self.path = path
+        self.kept = False  # whether it has its name
         self._size = size
         self._timeline = Timeline(1 / fps)
         self._part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
@@ -207,6 +208,7 @@ class VideoSink:
         if self.path.is_dir():
             self.path.rmdir()  # an empty folder, to be replaced by ours
         self._part.replace(self.path)
+        self.kept = True
 
     def _leave(self) -> None:
         """Keep what there is as it is."""

@@ -2,11 +2,13 @@
 
 import json
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from reenact.benchmarks import provenance, survival
+from reenact.benchmarks.damage import DAMAGES
 from reenact.benchmarks.mistaken import (
     CLIPS,
     DRAWN,
@@ -60,7 +62,7 @@ def test_blocks_are_drawn_anew_and_runs_alike():
 
 def test_a_whole_run_can_be_interrupted_and_goes_on(models_home, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(survival, "SECONDS", 0.2)
-    monkeypatch.setattr(survival, "DAMAGES", survival.DAMAGES[:2])
+    monkeypatch.setattr(survival, "DAMAGES", DAMAGES[:2])
     monkeypatch.setattr(survival, "WRITTEN", {".gif": {}})
     measured: list[str] = []
     cost = {"mark_ms": 0.5, "copy_ms": 0.1, "write_ms": 3.0, "write_marked_ms": 4.0, "file_growth": 0.3}
@@ -112,7 +114,7 @@ def test_what_other_sources_have_begun_is_not_gone_on_with(tmp_path):
 
 
 def test_several_processes_do_the_same_as_one(tmp_path):
-    parts = {f"part-{number}": partial(dict, value=number) for number in range(5)}
+    parts: dict[str, Any] = {f"part-{number}": partial(dict, value=number) for number in range(5)}
     assert done_parts(parts, tmp_path, jobs=2) == [{"value": number} for number in range(5)]
 
 

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from reenact.errors import MediaError, ReenactError
 from reenact.runtime import live_loop as module
+from reenact.runtime import overlay
 from reenact.runtime.live import LiveSession
 from reenact.runtime.live_loop import LiveLoop
 from reenact.runtime.media.reader import VideoReader
+from reenact.runtime.media.writer import VideoSink
+from reenact.runtime.meters import Recent
+from reenact.runtime.outputs import Recording
 
 
 class MadeWindow:
@@ -46,10 +50,12 @@ class MadeWindow:
 class MadeOutput:
     def __init__(self, fails_after=10**9):
         self.name, self.dropped, self.error, self.pictures, self.closed = "made output", 3, None, [], False
+        self.goes_to, self.latency = "the made place", Recent(10.0)
         self.fails_after = fails_after
 
     def put(self, picture):
         self.pictures.append(picture)
+        self.latency.add(time.perf_counter(), 0.005)
         if len(self.pictures) > self.fails_after:
             self.error = ReenactError("the made output is full")
 
@@ -72,6 +78,7 @@ class Stage:
         self.session = LiveSession(colours.engines(), size=(64, 64), fps=240, tell=self.said.append)
         self.feed: Any = SimpleNamespace(error=None, ended=False, close=lambda: self.closed.append(1))
         self.closed: list[int] = []
+        self.figures: list[str] = []
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._film, daemon=True)
         self.thread.start()
@@ -100,8 +107,14 @@ class Stage:
 
 
 @pytest.fixture
-def stage(colours, tmp_path):
+def stage(colours, tmp_path, monkeypatch):
     made = Stage(colours, tmp_path)
+
+    def panel(picture, lines, **options):
+        made.figures += lines
+        overlay.panel(picture, lines, **options)
+
+    monkeypatch.setattr(module, "panel", panel)
     yield made
     made.close()
 
@@ -211,11 +224,12 @@ def test_a_recording_that_cannot_begin_while_live_is_told_and_ends_nothing(stage
     stage.loop(("r", always), ("i", lambda: "no room" in stage.said)).run()
 
 
-def test_an_output_that_fails_is_told_while_the_others_go_on_and_raised_at_the_end(stage):
+def test_an_output_that_fails_is_told_while_the_others_go_on_and_at_the_end(stage):
     bad, good = MadeOutput(fails_after=5), MadeOutput()
     loop = stage.loop(("i", lambda: len(good.pictures) > 30), outputs=[bad, good])
-    with pytest.raises(ReenactError, match="the made output is full"):
-        loop.run()
+    stats = loop.run()
+    assert stats.faults == ("the made output is full",)
+    assert stats.outputs_dropped["made output"] == 6  # of both
     assert stage.said.count("the made output is full") == 1
     assert stage.closed
     assert bad.closed
@@ -226,8 +240,9 @@ def test_an_output_that_fails_is_told_while_the_others_go_on_and_raised_at_the_e
 def test_when_the_last_output_without_a_window_fails_it_is_over(stage):
     bad = MadeOutput(fails_after=5)
     loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[bad])
-    with pytest.raises(ReenactError, match="the made output is full"):
-        loop.run(seconds=20)
+    stats = loop.run(seconds=20)
+    assert stats.seconds < 10
+    assert stats.faults == ("the made output is full",)
 
 
 def test_it_ends_when_the_file_does(stage, monkeypatch):
@@ -250,16 +265,120 @@ def test_it_ends_after_the_seconds_it_was_given_and_when_told(stage):
     assert again.run(stop=stop).seconds < 2
 
 
-def test_ctrl_c_ends_it_with_everything_closed(stage):
-    class Interrupting(MadeOutput):
-        def put(self, picture):
-            raise KeyboardInterrupt
+def test_ctrl_c_ends_it_with_everything_closed(stage, monkeypatch):
+    output = MadeOutput()
 
-    output = Interrupting()
-    stats = stage.loop(outputs=[output]).run()
+    def interrupt():
+        if len(output.pictures) > 3:
+            raise KeyboardInterrupt
+        return False
+
+    stats = stage.loop(("i", interrupt), outputs=[output]).run()
     assert stats.interrupted
     assert output.closed
     assert stage.window.closed
+    assert stage.closed
+
+
+def test_ctrl_c_again_and_again_does_not_take_the_recording(stage, monkeypatch):
+    """Each wait of the closing is interrupted once more; the file is whole all the same."""
+    path = stage.folder / "live.mp4"
+    interrupts: list[int] = []
+    join, finish = threading.Thread.join, Recording.close
+
+    def slowly(self):
+        time.sleep(0.2)
+        finish(self)
+
+    def interrupted_join(self, timeout=None):
+        if self.name == "reenact-finish" and len(interrupts) < 3:
+            interrupts.append(1)
+            raise KeyboardInterrupt
+        join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted_join)
+    monkeypatch.setattr(Recording, "close", slowly)
+    monkeypatch.setattr(stage.feed, "close", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    loop = stage.loop(("i", lambda: len(stage.window.shown) > 20), record=path)
+    with pytest.raises(KeyboardInterrupt):  # of the feed, which is closed after the outputs
+        loop.run()
+    assert len(interrupts) == 3
+    assert loop.stats.recordings == (str(path),)
+    assert stage.window.closed
+    with VideoReader(path) as reader:
+        assert len(list(reader)) > 5
+
+
+def test_a_window_that_blocks_does_not_starve_the_recording(stage, monkeypatch):
+    def block(self, picture):
+        time.sleep(0.4)
+        self.shown.append(picture)
+
+    monkeypatch.setattr(MadeWindow, "show", block)
+    output = MadeOutput()
+    stats = stage.loop(("i", lambda: len(stage.window.shown) > 3), outputs=[output]).run()
+    assert len(output.pictures) > 10 * len(stage.window.shown)
+    assert stats.pictures == len(output.pictures)
+    assert stats.outputs_dropped["the window"] > 10
+    assert stats.latency["display"].p50 > 400
+    assert stats.latency["the made place"].p50 == 5
+    assert any("the window was too slow" in line for line in stage.figures)
+
+
+def test_a_recording_that_takes_long_to_finish_does_not_hold_up_the_window(stage, monkeypatch):
+    finish, finished = Recording.close, []
+
+    def slowly(self: Recording) -> None:
+        time.sleep(0.5)
+        finished.append(len(stage.window.shown))
+        finish(self)
+
+    monkeypatch.setattr(Recording, "close", slowly)
+    keys = [("r", lambda: len(stage.window.shown) > 20), ("i", lambda: finished)]
+    stats = stage.loop(*keys, record=stage.folder / "live.mp4").run()
+    assert finished[0] > 40  # twenty were shown before the key, the rest while it was finished
+    assert stats.recordings == (str(stage.folder / "live.mp4"),)
+
+
+def test_a_full_disk_keeps_what_was_recorded_and_tells_what_the_others_did(stage, monkeypatch):
+    path, bad = stage.folder / "live.mp4", []
+    write = VideoSink.write
+
+    def full(self, frame):
+        if frame.time > 0.4:
+            bad.append(frame)
+            raise OSError("made")
+        write(self, frame)
+
+    monkeypatch.setattr(VideoSink, "write", full)
+    stats = stage.loop(("i", lambda: len(bad) and len(stage.window.shown) > 60), record=path).run()
+    assert len(stats.faults) == 1
+    assert "live.mp4: OSError: made" in stats.faults[0]
+    assert "live.mp4 holds what was recorded before" in stats.faults[0]
+    assert stats.recordings == (str(path),)
+    assert stats.latency["display"].p50 > 0
+    with VideoReader(path) as reader:
+        assert 0.2 < list(reader)[-1].time <= 0.4
+
+
+def test_a_recording_of_nothing_is_not_told_as_one(stage, monkeypatch):
+    """Ended before the first picture."""
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr(stage.session, "set_photo", lambda photo: None)
+    stats = stage.loop(record=stage.folder / "live.mp4").run(stop=stop)
+    assert stats.recordings == ()
+    assert stats.faults == ()
+    assert not (stage.folder / "live.mp4").exists()
+
+
+def test_a_file_that_is_there_is_not_replaced_by_a_recording(stage):
+    path = stage.folder / "live.mp4"
+    path.write_text("dear")
+    stats = stage.loop(("i", lambda: len(stage.window.shown) > 20), record=path).run()
+    assert path.read_text() == "dear"
+    assert stats.recordings == (str(stage.folder / "live-2.mp4"),)
+    assert f"{path} is there already; recording to {stage.folder / 'live-2.mp4'}" in stage.said
 
 
 def test_a_first_photo_that_cannot_be_used_ends_it_with_that_reason(stage):
@@ -286,3 +405,10 @@ def test_latency_is_measured_to_the_display(stage, monkeypatch):
     monkeypatch.setattr(MadeWindow, "show", slow)
     stats = stage.loop(("i", lambda: len(stage.window.shown) > 8)).run()
     assert stats.status.latency_ms.p50 > 50
+    assert stats.latency["display"].p50 > 50
+
+
+def test_without_a_window_latency_is_that_of_the_outputs(stage):
+    stats = LiveLoop(stage.session, stage.start, stage.photos, outputs=[MadeOutput()]).run(seconds=0.5)
+    assert list(stats.latency) == ["the made place"]
+    assert stats.status.latency_ms is None  # nobody has seen anything

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,40 @@ def test_a_recording_of_nothing_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_recording_that_cannot_go_on_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (MediaError("live.mp4: cannot be written (No space left on device)"), "No space left on device"),
+        (ZeroDivisionError("made"), r"live\.mp4: ZeroDivisionError: made; this is a fault of reenact"),
+        (MemoryError(), r"live\.mp4: MemoryError"),
+    ],
+)
+def test_a_recording_that_cannot_go_on_says_so_and_keeps_what_it_has(tmp_path, monkeypatch, fault, told):
+    recording = Recording(tmp_path / "live.mp4", SIZE, 30.0, system="meshwarp")
+    write = recording._sink.write
+
+    def full(frame):
+        if frame.time >= 1:
+            raise fault
+        write(frame)
+
+    monkeypatch.setattr(recording._sink, "write", full)
+    for number in range(60):
+        recording.put(picture(number, 5 + number / 30))
+        time.sleep(0.002)
+    recording._thread.join(5)
+    assert recording.error is not None
+    with pytest.raises(ReenactError, match=told) as caught:
+        recording.close()
+    assert "live.mp4 holds what was recorded before" in str(caught.value)
+    assert recording.kept
+    recording.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["live.mp4"]
+    with VideoReader(tmp_path / "live.mp4") as reader:
+        assert 0.5 < list(reader)[-1].time < 1
+
+
+def test_a_recording_in_which_nothing_could_be_written_leaves_nothing(tmp_path, monkeypatch):
     recording = Recording(tmp_path / "live.mp4", SIZE, 30.0, system="meshwarp")
 
     def full(frame):
@@ -78,9 +112,73 @@ def test_a_recording_that_cannot_go_on_says_so_and_leaves_nothing(tmp_path, monk
     recording.put(picture(1, 1.0))
     recording._thread.join(5)
     recording.put(picture(2, 2.0))
-    with pytest.raises(MediaError, match="No space left"):
+    with pytest.raises(ReenactError, match=r"No space left on device\)$"):
         recording.close()
+    assert not recording.kept
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latency_ends_where_a_picture_is_sent(tmp_path, monkeypatch, library):
+    slow_down(monkeypatch, Recording, "_write", 0.05)
+    slow_down(monkeypatch, MadeCamera, "send", 0.07)
+    outputs: list[Any] = [
+        Recording(tmp_path / "live.mp4", SIZE, 30.0, system="meshwarp"),
+        VirtualCamera(SIZE, 30.0),
+    ]
+    for output in outputs:
+        now = time.perf_counter()
+        output.put(picture(1, now))
+        wait_for(lambda output=output: output.latency.percentiles(time.perf_counter()))
+        output.close()
+    recorded, sent = (output.latency.percentiles(time.perf_counter()).p50 for output in outputs)
+    assert 50 <= recorded < 5000
+    assert 70 <= sent < 5000
+    assert [output.goes_to for output in outputs] == [
+        f"the encoder of {tmp_path / 'live.mp4'}",
+        "the virtual camera /dev/video9",
+    ]
+
+
+def test_every_picture_goes_to_all_outputs_and_those_missed_are_counted():
+    pictures = [picture(number, float(number)) for number in (3, 4, 7, 8)]
+    waiting = list(pictures)
+
+    class Session:
+        def newest(self, after, timeout):
+            if not waiting:
+                time.sleep(0.005)
+                return None
+            assert waiting[0].number > after
+            return waiting.pop(0)
+
+    first, second = (SimpleNamespace(taken=[], error=None) for _ in range(2))
+    session: Any = Session()
+    for output in (first, second):
+        output.put = output.taken.append
+    fan_out = module.FanOut(session, [first, second])
+    fan_out.start()
+    wait_for(lambda: fan_out.count == 4)
+    fan_out.remove(second)
+    waiting.append(picture(9, 9.0))
+    wait_for(lambda: fan_out.count == 5)
+    fan_out.close()
+    assert [shown.number for shown in first.taken] == [3, 4, 7, 8, 9]
+    assert [shown.number for shown in second.taken] == [3, 4, 7, 8]
+    assert fan_out.missed == 2
+    assert fan_out.error is None
+
+
+def test_what_ends_the_session_ends_the_fan_out_and_is_told():
+    class Session:
+        def newest(self, after, timeout):
+            raise ZeroDivisionError("made")
+
+    session: Any = Session()
+    fan_out = module.FanOut(session)
+    fan_out.start()
+    wait_for(lambda: fan_out.error is not None)
+    assert "ZeroDivisionError: made" in str(fan_out.error)
+    fan_out.close()
 
 
 def test_where_it_cannot_be_written_is_known_before_anything_is_shown(tmp_path):
@@ -118,6 +216,16 @@ def library(monkeypatch):
     made = SimpleNamespace(Camera=MadeCamera, PixelFormat=SimpleNamespace(RGB="RGB"))
     monkeypatch.setitem(sys.modules, "pyvirtualcam", made)
     return made
+
+
+def slow_down(monkeypatch, owner, name, seconds):
+    work = getattr(owner, name)
+
+    def slowly(*arguments):
+        time.sleep(seconds)
+        return work(*arguments)
+
+    monkeypatch.setattr(owner, name, slowly)
 
 
 def wait_for(condition):
