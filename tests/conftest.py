@@ -104,7 +104,8 @@ def rho_bundle(rho_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """DECA's bundle of the stand-in head and small encoders that see plain heads, with the numbers of its checks.
 
-    It has a model of skin colours; its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without torch and onnxscript.
+    It has a model of skin colours; its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without
+    torch and onnxscript.
     """
     for name in ("torch", "onnxscript"):
         pytest.importorskip(name, reason=f"graphs are exported with {name}, which is not installed")

@@ -42,7 +42,6 @@ class Skin:
     triangles: Ints  # (F, 3) numbers of vertices
     uvs: Floats  # (U, 2) in [0, 1], x to the right and y up
     uv_triangles: Ints  # (F, 3) numbers of uvs
-    face_mask: NDArray[np.uint8]  # (256, 256), 255 on the face
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], vertices: int) -> None:
         """`vertices`: how many the mesh has."""
@@ -52,7 +51,6 @@ class Skin:
             ("triangles", np.int32, (count, 3), vertices),
             ("uvs", np.float32, (uvs, 2), 1),
             ("uv_triangles", np.int32, (count, 3), uvs),
-            ("face_mask", np.uint8, side, 256),
             ("face_eye_mask", np.uint8, side, 256),
             ("fixed_displacement", np.float32, side, 1),
             ("pixel_triangles", np.int32, side, count),
@@ -70,11 +68,11 @@ class Skin:
                 raise BundleError(f"the bundle's skin has values out of range in {name}; export it again")
         self.rasterize: Callable[[Floats, Ints, int, int], Raster] = rasterize  # or another of the same rules
         self.triangles, self.uvs = arrays["triangles"], arrays["uvs"]
-        self.uv_triangles, self.face_mask = arrays["uv_triangles"], arrays["face_mask"]
+        self.uv_triangles = arrays["uv_triangles"]
         self._wrinkled = arrays["face_eye_mask"].astype(np.float32)[..., None] / np.float32(255)
         self._fixed = arrays["fixed_displacement"][..., None]
-        shown = arrays["pixel_triangles"]
-        self._corners = np.where(shown[..., None] < 0, np.int32(-1), self.triangles[shown])
+        self._shown = arrays["pixel_triangles"]
+        self._corners = np.where(self._shown[..., None] < 0, np.int32(-1), self.triangles[self._shown])
         self._weights = arrays["pixel_weights"]
         self._landmarks = arrays["landmark_corners"], arrays["landmark_weights"]
         places = np.stack([2 * self.uvs[:, 0] - 1, 1 - 2 * self.uvs[:, 1]], 1)
@@ -134,26 +132,22 @@ class Skin:
         beside, across = number[:-1, 1:], number[1:, 1:]
         cells = np.stack([corner, below, beside, beside, below, across], -1).reshape(-1, 3)
         triangles = cells[(cells >= 0).all(axis=1)]
-        triangles = triangles[self._whole(covered, triangles)]
+        chart = self._charts()[self._shown[covered]][triangles]
+        triangles = triangles[
+            (chart == chart[:, :1]).all(axis=1)
+        ]  # those between two charts would be bridges
         return DenseMesh(moved, to_bytes(texture[covered]), triangles)
 
-    def _whole(self, covered: NDArray[np.bool_], triangles: Ints) -> NDArray[np.bool_]:
-        """Which of the dense triangles do not reach from one part of the head to another, as between charts."""
-        mesh = np.sort(self._corners[covered], axis=1)
-        near = self._near()
-        first, second, third = (mesh[triangles[:, i], 0] for i in range(3))
-        return np.asarray((near[first] == near[second]) & (near[second] == near[third]))
-
-    def _near(self) -> Ints:
-        """(V,) a number of the connected part of the mesh that each vertex belongs to."""
-        part = np.arange(self.triangles.max() + 1, dtype=np.int32)
+    def _charts(self) -> Ints:
+        """(F,) a number of the connected part of the spread-out skin that each triangle belongs to."""
+        part = np.arange(len(self.uvs), dtype=np.int32)
         while True:
-            lowest = part[self.triangles].min(axis=1)
+            lowest = part[self.uv_triangles].min(axis=1)
             new = part.copy()
-            np.minimum.at(new, self.triangles, lowest[:, None])
+            np.minimum.at(new, self.uv_triangles, lowest[:, None])
             new = new[new]
             if (new == part).all():
-                return part
+                return np.asarray(part[self.uv_triangles[:, 0]])
             part = new
 
 
