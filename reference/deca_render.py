@@ -8,7 +8,9 @@ Pictures are (B, C, H, W) float32, colours in [0, 1].
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +22,7 @@ __all__ = [
     "View",
     "depth_picture",
     "directional_shading",
+    "into_picture",
     "lit",
     "point_shading",
     "project",
@@ -67,6 +70,24 @@ def project(points: Tensor, cam: Tensor) -> Tensor:
 def to_pixels(points: Tensor, side: int) -> Tensor:
     """Image space in pixels from the upper left border, for all axes alike: published depths are scaled so as well."""
     return points * (side / 2) + side / 2
+
+
+def into_picture(
+    points: NDArray[np.float32], to_crop: NDArray[np.float64], side: int, size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Image space of a crop to that of the whole picture it was cut out of; more coordinates than x and y are kept.
+
+    points   # (..., 2 or more) image space of the crop
+    to_crop  # (3, 3) from the picture's pixels to the crop's, for columns (x, y, 1)
+    side     # pixels of the crop
+    size     # pixels of the picture, width and height
+    """
+    to_picture = np.linalg.inv(to_crop)
+    placed = points.astype(np.float64)
+    pixels = (placed[..., :2] / 2 + 0.5) * side
+    pixels = pixels @ to_picture[:2, :2].T + to_picture[:2, 2]
+    placed[..., :2] = 2 * pixels / size - 1
+    return placed
 
 
 def view(

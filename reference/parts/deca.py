@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ...runtime.tracking.flame_crop import FaceSquare, crop, into_picture, whole_picture_map
+from ...runtime.tracking.flame_crop import FaceSquare, crop, whole_picture_map
 from .. import build
-from ..deca import Codes, DetailDecoder, Encoder, colours, decode, encode, look, wrinkles
+from ..deca import SIDE, Codes, DetailDecoder, Encoder, colours, decode, encode, look, wrinkles
 from ..deca_pictures import landmarks_picture, side_by_side
 from ..deca_raster import interpolate, rasterize_pytorch3d, rasterize_standard
 from ..deca_render import (
     SH_FACTORS,
     depth_picture,
     directional_shading,
+    into_picture,
     lit,
     point_shading,
     project,
@@ -252,7 +253,7 @@ def _crop(run: Run) -> Outputs:
     for kind, to_crop in (("nocrop", whole), ("noface", faceless)):
         outputs |= {f"{kind}_tform": to_crop, f"{kind}_crop": crop(picture, to_crop)}
     first = squares["kpt68"][0].to_crop()
-    outputs["points_in_original"] = into_picture(run.golden.input("points"), first, width, height)
+    outputs["points_in_original"] = into_picture(run.golden.input("points"), first, SIDE, (width, height))
     return outputs
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...errors import FaceNotFoundError
 from ..media.frame import Image
 
-__all__ = ["SIDE", "FaceSquare", "crop", "into_picture", "whole_picture_map"]
+__all__ = ["SIDE", "FaceSquare", "crop", "whole_picture_map"]
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -99,21 +99,6 @@ def crop(image: Image, to_crop: Doubles) -> Floats:
         raise ValueError(f"the picture must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     to_picture = _inverse(to_crop)
     return np.asarray(_sampled(np.ascontiguousarray(image), to_picture))
-
-
-def into_picture(points: NDArray[Any], to_crop: Doubles, width: int, height: int) -> Doubles:
-    """Points over the crop to the same points over the whole picture; x and y from -1 to 1 in both, more is kept.
-
-    points  # (..., 2 or more), x right, y down
-
-    Raises ValueError for a map that cannot be inverted.
-    """
-    to_picture = _inverse(to_crop)
-    placed = np.array(points, np.float64)
-    pixels = (placed[..., :2] / 2 + 0.5) * SIDE
-    pixels = pixels @ to_picture[:2, :2].T + to_picture[:2, 2]
-    placed[..., :2] = 2 * pixels / (width, height) - 1
-    return placed
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -8,6 +8,7 @@ from reenact.reference.deca_pictures import landmarks_picture, side_by_side
 from reenact.reference.deca_render import (
     depth_picture,
     directional_shading,
+    into_picture,
     project,
     sh_shading,
     shape_picture,
@@ -19,6 +20,7 @@ from reenact.reference.deca_synthetic import helix_skin
 from reenact.reference.deca_texture import FlameTex, dense_mesh, hidden_colours, photo_texture
 from reenact.reference.fill import image
 from reenact.reference.synthetic import helix_model
+from reenact.runtime.tracking.flame_crop import FaceSquare
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,18 @@ def test_the_camera_shifts_before_it_scales_and_looks_down_z():
     placed = project(points, torch.tensor([[2.0, 0.5, -0.1]]))
     torch.testing.assert_close(placed, torch.tensor([[[1.2, -0.2, -0.6]]]))
     torch.testing.assert_close(to_pixels(placed, 224)[0, 0], torch.tensor([246.4, 89.6, 44.8]))
+
+
+def test_points_go_back_to_the_picture():
+    square = FaceSquare(120.3, 110.7, 99)
+    points = np.array([[[-1.0, -1.0, 0.3], [1.0, 0.5, -0.2]]], np.float32)
+    placed = into_picture(points, square.to_crop(), 224, (256, 240))
+    step = 99 / 223
+    left, top = 120.3 - 49.5, 110.7 - 49.5
+    expected = [[left, top], [left + 224 * step, top + 168 * step]]
+    np.testing.assert_allclose((placed[0, :, :2] + 1) / 2 * [256, 240], expected, atol=1e-9)
+    np.testing.assert_allclose(placed[0, :, 2], [0.3, -0.2], atol=1e-7)
+    assert points[0, 0, 0] == -1
 
 
 def test_normals_are_weighted_by_area_and_short_where_there_is_little(skin):

@@ -89,11 +89,6 @@ class Deca:
         self._loading = Lock()
 
     @property
-    def licence(self) -> str:
-        """What the bundle says of its weights."""
-        return self._bundle.manifest.weights.licence
-
-    @property
     def has_keypoints(self) -> bool:
         """Whether `points` gives Face2Face-rho's keypoints."""
         return "keypoints" in self._bundle.manifest.graphs["points"].outputs

@@ -49,9 +49,9 @@ class View:
     away: Floats  # (H, W, 1) z of the projected normals, below 0 where they face the viewer
 
 
-def view(skin: Skin, head: Head, height: int, width: int, projected: Floats | None = None) -> View:
-    """Look at a head; `projected` (V, 3) is its place in another picture than its crop."""
-    raster = _raster(skin, head.projected if projected is None else projected, height, width)
+def view(skin: Skin, head: Head, height: int, width: int) -> View:
+    """Look at a head over its crop."""
+    raster = _raster(skin, head.projected, height, width)
     # Where the skin was cut to be spread out, a vertex lies in two places: attributes of corners, then.
     corners = np.arange(3 * len(skin.triangles), dtype=np.int32).reshape(-1, 3)
     drawn = interpolate(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from reenact.errors import FaceNotFoundError
-from reenact.runtime.tracking.flame_crop import SIDE, FaceSquare, crop, into_picture, whole_picture_map
+from reenact.runtime.tracking.flame_crop import SIDE, FaceSquare, crop, whole_picture_map
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +99,6 @@ def test_a_square_picture_is_not_turned_and_others_are():
     turned = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
     assert turned == pytest.approx(np.degrees(np.arctan((300 - 400) / (2 * (300 + 400 - 2)))), abs=1e-9)
     assert turned == pytest.approx(-4.1, abs=0.01)
-
-
-def test_points_go_back_to_the_picture():
-    square = FaceSquare(120.3, 110.7, 99)
-    points = np.array([[[-1.0, -1.0, 0.3], [1.0, 0.5, -0.2]]], np.float32)
-    placed = into_picture(points, square.to_crop(), 256, 240)
-    step = 99 / 223
-    left, top = 120.3 - 49.5, 110.7 - 49.5
-    expected = [[left, top], [left + 224 * step, top + 168 * step]]
-    np.testing.assert_allclose((placed[0, :, :2] + 1) / 2 * [256, 240], expected, atol=1e-9)
-    np.testing.assert_allclose(placed[0, :, 2], [0.3, -0.2], atol=1e-7)
-    assert points[0, 0, 0] == -1
 
 
 @pytest.mark.parametrize(
