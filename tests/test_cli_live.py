@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from reenact import cli, cli_live
+from reenact.errors import ReenactError
 from reenact.runtime import assets, camera_choice, engines, live, live_loop, models, outputs, window
 from reenact.runtime.live import Status
 from reenact.runtime.live_loop import LiveStats
@@ -346,6 +347,89 @@ def test_ctrl_c_completes_the_recording(models_home, started, clip, tmp_path):
     assert process.returncode == 130, output
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert len(list(reader)) > 3
+
+
+def test_a_request_to_end_and_impatience_complete_the_recording(models_home, started, clip, tmp_path):
+    """The end of the terminal, a request to end, and Ctrl-C twice while it is heeded."""
+    for number, signals in enumerate(
+        [[signal.SIGHUP], [signal.SIGTERM, signal.SIGINT, signal.SIGINT], [signal.SIGINT, signal.SIGINT]]
+    ):
+        name = f"out{number}.mp4"
+        process = started("--camera", clip, "--no-preview", "--record", name, "--size", "128")
+        until(lambda name=name: any(path.stat().st_size for path in tmp_path.glob(f".{name}.part-*")))
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.03)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 130, output
+        assert f"recorded: {name}" in output
+        assert "nothing was written" not in output
+        with VideoReader(tmp_path / name) as reader:
+            assert len(list(reader)) > 3
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_what_was_recorded_outlives_a_process_that_is_killed(models_home, started, clip, tmp_path):
+    process = started("--camera", clip, "--no-preview", "--record", "out.mp4", "--size", "256")
+
+    def part():
+        return next((path for path in tmp_path.glob(".out.mp4.part-*") if path.stat().st_size), None)
+
+    found = until(part)
+    time.sleep(4)
+    process.kill()
+    process.communicate()
+    with VideoReader(found) as reader:
+        assert list(reader)[-1].time > 1
+
+
+def test_signals_that_are_ignored_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as with nohup
+    try:
+        with cli_live._ended_by_signals() as ended:
+            signal.raise_signal(signal.SIGHUP)
+            assert not ended.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            assert ended.is_set()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_failed_output_is_an_error_after_all_else_was_told(calls, monkeypatch):
+    monkeypatch.setattr(Made, "stats", replace(STATS, faults=("the camera is gone",)))
+    done = run("--camera", "test")
+    assert done.exit_code == 1
+    assert "100 pictures in 4.0 s" in done.output
+    assert "recorded: live.mp4" in done.output
+    assert "error: the camera is gone" in done.output
+
+
+def test_what_ends_the_session_hides_nothing_that_was_done(calls, monkeypatch):
+    def fail(self, **options):
+        raise ReenactError("the session has failed")
+
+    monkeypatch.setattr(Made, "run", fail)
+    done = run("--camera", "test")
+    assert done.exit_code == 1
+    assert "recorded: live.mp4" in done.output
+    assert "error: the session has failed" in done.output
+
+
+def test_window_and_virtual_camera_are_closed_where_the_engines_fail(calls, monkeypatch):
+    closed = []
+
+    def fail(*_):
+        raise ReenactError("no engines")
+
+    monkeypatch.setattr(engines, "Engines", fail)
+    monkeypatch.setattr(Made, "close", lambda self: closed.append(self.kind))
+    done = run("--camera", "test", "--virtual-camera")
+    assert done.exit_code == 1
+    assert "no engines" in done.output
+    assert sorted(closed) == ["PreviewWindow", "VirtualCamera"]
 
 
 def test_a_file_that_is_played_once_ends_the_run(models_home, started, clip, tmp_path):

@@ -249,9 +249,15 @@ def test_it_ends_when_the_file_does(stage, monkeypatch):
     monkeypatch.setattr("reenact.runtime.live.SILENCE_S", 0.05)
     output = MadeOutput()
     loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[output])
-    threading.Timer(0.3, lambda: setattr(stage.feed, "ended", True)).start()
-    stats = loop.run()
-    assert stats.seconds < 5
+
+    def end():
+        while len(output.pictures) < 5:
+            time.sleep(0.01)
+        stage.feed.ended = True
+
+    threading.Thread(target=end, daemon=True).start()
+    stats = loop.run(seconds=20)
+    assert stats.seconds < 10
     assert stats.pictures == len(output.pictures) > 3
     assert stats.outputs_dropped == {"made output": 3}
 
