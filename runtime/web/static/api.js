@@ -30,6 +30,11 @@ export class Api {
     return answer.json();
   }
 
+  /** Whether the server lets in only those who bring a token, which links cannot. */
+  get needsToken() {
+    return this.#token !== null;
+  }
+
   async blob(path) {
     return (await this.#ask(path, {})).blob();
   }
@@ -40,7 +45,7 @@ export class Api {
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let waiting = "";
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch(unreachable);
       if (done) return;
       const parts = (waiting + value).split("\n\n");
       waiting = parts.pop();
@@ -69,18 +74,18 @@ export class Api {
   }
 
   async #ask(path, options) {
-    let answer;
-    try {
-      answer = await fetch(path, { ...options, headers: { ...options.headers, ...this.#headers() } });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Refused(0, "unreachable", "The server cannot be reached.");
-    }
+    const headers = { ...options.headers, ...this.#headers() };
+    const answer = await fetch(path, { ...options, headers }).catch(unreachable);
     if (answer.ok) return answer;
     const problem = await answer.json().catch(() => ({}));
     const wait = Number(answer.headers.get("Retry-After")) || 0;
     throw new Refused(answer.status, problem.code ?? "refused", problem.message ?? `Error ${answer.status}`, wait);
   }
+}
+
+function unreachable(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Refused(0, "unreachable", "The server cannot be reached.");
 }
 
 /** The token in the address, which is then hidden: it must not stay in the history or be copied along. */

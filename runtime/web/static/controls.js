@@ -14,6 +14,7 @@ const EDITS = {
     { name: "roll", label: "Tilt", low: -25, high: 25, step: 1, unit: "°", shown: 1 },
     { name: "x", label: "Sideways", low: -5, high: 5, step: 0.25, unit: " cm", shown: 1 },
     { name: "y", label: "Down", low: -5, high: 5, step: 0.25, unit: " cm", shown: 1 },
+    { name: "scale", label: "Nearer", low: 0.5, high: 2, step: 0.05, rest: 1, unit: "×", shown: 1 },
   ],
   Eyes: [
     { name: "blink", label: "Close eyes" },
@@ -55,14 +56,8 @@ export class Controls {
     this.#session = session;
     this.#changed = changed;
     for (const slider of MAIN) $("sliders").append(this.#slider(slider, this.#sliders, () => this.#main(slider.name)));
-    for (const [title, rows] of Object.entries(EDITS)) {
-      const group = make("fieldset", { className: "sliders" }, make("legend", {}, title));
-      for (const row of rows) {
-        const full = { low: 0, high: 1, step: 0.02, rest: 0, ...PERCENT, ...row };
-        group.append(this.#slider(full, this.#edits, () => this.#edited()));
-      }
-      $("edit-groups").append(group);
-    }
+    for (const [title, rows] of Object.entries(EDITS)) $("edit-groups").append(this.#editGroup(title, rows));
+    $("find").addEventListener("input", () => this.#find($("find").value));
     $("edits-reset").addEventListener("click", () => {
       for (const { input, show, rest } of this.#edits.values()) {
         input.value = rest;
@@ -74,7 +69,11 @@ export class Controls {
   }
 
   /** Fill the choices with what the server has. */
-  offer({ systems, sizes }) {
+  offer({ systems, sizes, controls }) {
+    const rest = controls.filter(({ name }) => !this.#edits.has(name));
+    const groups = {};
+    for (const row of rest.map(shapeRow)) (groups[row.group] ??= []).push(row);
+    for (const [title, rows] of Object.entries(groups)) $("all-groups").append(this.#editGroup(title, rows));
     const label = { meshwarp: "meshwarp (built in)" };
     $("system").replaceChildren(
       ...systems.map(({ name, available, reason }) =>
@@ -158,13 +157,38 @@ export class Controls {
 
   #editValues() {
     const all = [...this.#edits].map(([name, { input }]) => [name, Number(input.value)]);
-    return Object.fromEntries(all.filter(([, value]) => value !== 0));
+    return Object.fromEntries(all.filter(([name, value]) => value !== this.#edits.get(name).rest));
   }
 
   #countEdits() {
     const count = Object.keys(this.#editValues()).length;
     $("edited").hidden = count === 0;
     $("edited").textContent = `${count} on`;
+  }
+
+  #editGroup(title, rows) {
+    const group = make("fieldset", { className: "sliders" }, make("legend", {}, title));
+    for (const row of rows) {
+      const full = { low: 0, high: 1, step: 0.02, rest: 0, ...PERCENT, ...row };
+      group.append(this.#slider(full, this.#edits, () => this.#edited()));
+    }
+    return group;
+  }
+
+  /** Of all controls, show those whose group or label holds every word. */
+  #find(text) {
+    const words = text.toLowerCase().split(/\s+/);
+    let found = 0;
+    for (const group of $("all-groups").children) {
+      const title = group.querySelector("legend").textContent;
+      for (const slider of group.querySelectorAll(".slider")) {
+        const said = `${title} ${slider.firstChild.textContent} ${slider.querySelector("input").id}`.toLowerCase();
+        slider.hidden = !words.every((word) => said.includes(word));
+        found += !slider.hidden;
+      }
+      group.hidden = !group.querySelector(".slider:not([hidden])");
+    }
+    $("found").textContent = text.trim() ? `${found} found` : "";
   }
 
   #slider({ name, label, low, high, step, rest, unit, shown = 1 }, into, changed) {
@@ -190,3 +214,13 @@ export class Controls {
     return make("label", { className: "slider", title: "Double-click for rest" }, make("span", {}, label), input, output);
   }
 }
+
+/** A row for a control that only its name describes: "mouthSmile_L" is "Smile, left" in the group "Mouth, in detail". */
+function shapeRow({ name, low, high }) {
+  const [shape, side] = name.split("_");
+  const [first, ...others] = shape.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).split(" ");
+  const label = capital(others.join(" ") || first) + ({ L: ", left", R: ", right" }[side] ?? "");
+  return { name, low, high, label, group: `${capital(first)}, in detail` };
+}
+
+const capital = (word) => word[0].toUpperCase() + word.slice(1);

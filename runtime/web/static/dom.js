@@ -1,4 +1,4 @@
-// Small helpers for the page's elements.
+// Small helpers for the page's elements, and what is said to its user.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -22,12 +22,53 @@ export function stamped(suffix) {
   return `reenact-${now.slice(0, 10)}-${now.slice(11, 19).replaceAll(":", "")}.${suffix}`;
 }
 
-let hiding;
+/** "1 photo", "3 photos". */
+export function counted(count, one) {
+  return `${count} ${one}${count === 1 ? "" : "s"}`;
+}
 
-/** A problem, in words, that goes away by itself. */
+const TOLD_MS = 8000;
+const PROBLEMS = 4; // shown at once
+let hiding;
+let focusedBefore = null;
+
+/** A problem, in words; it stays until it is closed. */
 export function alertUser(text) {
+  const texts = $("alert-texts");
+  if ($("alert").hidden) texts.replaceChildren();
+  for (const same of [...texts.children].filter((line) => line.textContent === text)) same.remove();
+  $("alert").hidden = false;
+  texts.append(make("p", {}, text));
+  while (texts.children.length > PROBLEMS) texts.firstChild.remove();
+}
+
+/** Good news, for a while. */
+export function tell(text) {
   clearTimeout(hiding);
-  $("alert").textContent = text;
-  $("alert").hidden = !text;
-  if (text) hiding = setTimeout(() => alertUser(""), 9000);
+  $("told").textContent = text;
+  hiding = setTimeout(() => ($("told").textContent = ""), TOLD_MS);
+}
+
+/** For screen readers alone: what others see anyhow. */
+export function announce(text) {
+  $("news").textContent = "";
+  setTimeout(() => ($("news").textContent = text), 100); // the same text again is news, too
+}
+
+/** Move the focus to the first of `places` that can take it, where `leaving` had it and is gone. */
+export function keepFocus(leaving, ...places) {
+  if (!leaving.contains(document.activeElement)) return () => {};
+  return () => places.find((place) => place && !place.disabled && place.getClientRects().length)?.focus();
+}
+
+/** Let alerts be closed, by their button or Escape. */
+export function closableAlerts() {
+  const close = () => {
+    const refocus = keepFocus($("alert"), focusedBefore, $("screen"));
+    $("alert").hidden = true;
+    refocus();
+  };
+  $("alert").addEventListener("focusin", ({ relatedTarget }) => (focusedBefore = relatedTarget));
+  $("alert-close").addEventListener("click", close);
+  addEventListener("keydown", ({ key }) => key === "Escape" && !$("alert").hidden && close());
 }

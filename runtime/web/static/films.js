@@ -1,6 +1,7 @@
 // Films of the chosen photo, made by the server from a video or a built-in motion.
 
-import { $, alertUser, make, save, stamped } from "./dom.js";
+import { Film } from "./film.js";
+import { $, alertUser, counted, make } from "./dom.js";
 
 const NAMES = { "look-around": "looking around", demo: "a bit of everything", nod: "a nod", smile: "a smile", talk: "talking", blink: "breathing and blinking" };
 
@@ -8,6 +9,7 @@ export class Films {
   #api;
   #session;
   #settings;
+  #films = new Set();
 
   /** @param settings gives the photo and strengths to use */
   constructor(api, session, settings) {
@@ -28,16 +30,18 @@ export class Films {
     this.#showDriving();
   }
 
-  /** The session is another one: its films are gone. */
+  /** The session is another one, which has no films; gives what was lost, in words. */
   forget() {
-    $("jobs").replaceChildren();
+    const lost = [...this.#films].filter((film) => film.wanted).length;
+    for (const film of this.#films) film.leave();
+    return lost ? counted(lost, "film") : "";
   }
 
   #showDriving() {
     $("driving-row").hidden = $("motion").value !== "";
   }
 
-  async #make() {
+  #make() {
     const motion = $("motion").value;
     const [file] = $("driving").files;
     if (!motion && !file) {
@@ -45,88 +49,10 @@ export class Films {
       $("driving").focus();
       return;
     }
-    const row = new Row(motion ? (NAMES[motion] ?? motion) : file.name);
-    try {
-      let video = null;
-      if (!motion) {
-        row.say("Uploading…");
-        video = (await this.#api.upload(`${this.#session.path}/videos`, file)).id;
-      }
-      const { photo, system, pose_strength, expression_strength, whole } = this.#settings();
-      const wish = { photo, system, pose_strength, expression_strength, crop: !whole, ...(motion ? { motion } : { video }) };
-      const job = await this.#api.json("POST", `${this.#session.path}/jobs`, wish);
-      await this.#follow(row, `${this.#session.path}/jobs/${job.id}`);
-    } catch (error) {
-      row.fail(error.message);
-    }
-  }
-
-  async #follow(row, path) {
-    row.cancelable(() => this.#api.json("DELETE", path).then(() => row.remove(), (error) => row.fail(error.message)));
-    for await (const job of this.#api.events(`${path}/events`)) {
-      if (job.state === "waiting") row.say("Waiting for its turn…");
-      else if (job.state === "running") row.progress(job.done, job.total);
-      else if (job.state === "done") row.ready(() => this.#save(path));
-      else row.fail(job.problem ?? "Cancelled");
-    }
-  }
-
-  async #save(path) {
-    try {
-      save(await this.#api.blob(`${path}/file`), stamped("mp4"));
-    } catch (error) {
-      alertUser(error.message);
-    }
-  }
-}
-
-class Row {
-  #text = make("span", { className: "job-text" });
-  #bar = make("progress", { max: 1 });
-  #button = make("button", { type: "button" }, "Cancel");
-  #element;
-
-  constructor(name) {
-    this.#bar.setAttribute("aria-label", `Progress of ${name}`);
-    this.#button.hidden = true;
-    this.#element = make("li", {}, make("strong", {}, name), this.#bar, this.#text, this.#button);
-    $("jobs").prepend(this.#element);
-  }
-
-  say(text) {
-    this.#bar.removeAttribute("value");
-    this.#text.textContent = text;
-  }
-
-  progress(done, total) {
-    if (total) this.#bar.value = done / total;
-    this.#text.textContent = total ? `${Math.min(100, Math.round((100 * done) / total))} %` : `${done} pictures`;
-  }
-
-  cancelable(cancel) {
-    this.#act("Cancel", cancel);
-  }
-
-  ready(saving) {
-    this.#bar.hidden = true;
-    this.#text.textContent = "Ready";
-    this.#act("Save", saving);
-  }
-
-  fail(text) {
-    this.#bar.hidden = true;
-    this.#text.textContent = text;
-    this.#element.classList.add("failed");
-    this.#act("Dismiss", () => this.remove());
-  }
-
-  remove() {
-    this.#element.remove();
-  }
-
-  #act(label, action) {
-    this.#button.hidden = false;
-    this.#button.textContent = label;
-    this.#button.onclick = action;
+    const { photo, system, pose_strength, expression_strength, whole } = this.#settings();
+    const wish = { photo, system, pose_strength, expression_strength, crop: !whole, ...(motion ? { motion } : {}) };
+    const film = new Film(this.#api, this.#session.path, motion ? (NAMES[motion] ?? motion) : file.name);
+    this.#films.add(film);
+    film.make(wish, motion ? null : file).finally(() => film.gone.then(() => this.#films.delete(film)));
   }
 }

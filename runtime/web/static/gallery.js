@@ -1,6 +1,6 @@
 // The photos to choose from: radio buttons, uploads by button or drop, removal.
 
-import { $, alertUser, make } from "./dom.js";
+import { $, alertUser, announce, counted, keepFocus, make } from "./dom.js";
 
 const TYPES = /^image\/(jpeg|png|webp|bmp|tiff)$/;
 
@@ -25,12 +25,19 @@ export class Gallery {
 
   /** Show the photos of the session, `chosen` among them. */
   async load(chosen) {
-    for (const tile of document.querySelectorAll(".tile.photo")) tile.remove();
     const photos = await this.#api.json("GET", `${this.#session.path}/photos`);
-    for (const photo of photos) await this.#show(photo);
+    const here = new Set(photos.map(({ id }) => id));
+    for (const tile of document.querySelectorAll(".tile.photo")) if (!here.has(tile.dataset.id)) this.#take(tile);
+    for (const photo of photos) if (!this.#tile(photo.id)) await this.#show(photo);
     this.#mark(photos.some(({ id }) => id === chosen) ? chosen : photos[0].id);
     $("gallery").disabled = false;
     return this.chosen;
+  }
+
+  /** The session is another one, without the photos that were added; gives what was lost, in words. */
+  forget() {
+    const lost = document.querySelectorAll(".tile.photo .remove").length;
+    return lost ? counted(lost, "photo") : "";
   }
 
   /** Upload files one after the other; the last one that can be used is shown. */
@@ -47,6 +54,7 @@ export class Gallery {
         this.#names.set(photo.id, file.name);
         await this.#show(photo);
         await this.choose(photo.id);
+        if (this.chosen === photo.id) announce(`${file.name} is shown.`);
       } catch (error) {
         alertUser(`${file.name}: ${error.message}`);
       } finally {
@@ -105,13 +113,18 @@ export class Gallery {
     try {
       if (this.chosen === id) await this.choose(document.querySelector(".tile.photo").dataset.id);
       await this.#api.json("DELETE", `${this.#session.path}/photos/${id}`);
-      const tile = this.#tile(id);
-      URL.revokeObjectURL(tile.querySelector("img").src);
-      tile.remove();
-      this.#tile(this.chosen)?.querySelector("input").focus();
+      this.#take(this.#tile(id));
     } catch (error) {
       alertUser(error.message);
     }
+  }
+
+  /** Take a tile from the page. */
+  #take(tile) {
+    const refocus = keepFocus(tile, this.#tile(this.chosen)?.querySelector("input"), $("upload"));
+    URL.revokeObjectURL(tile.querySelector("img").src);
+    tile.remove();
+    refocus();
   }
 
   #listenForDrops() {

@@ -2,7 +2,7 @@
 
 import { Api, takeToken } from "./api.js";
 import { Controls } from "./controls.js";
-import { $, alertUser, save, stamped } from "./dom.js";
+import { $, alertUser, announce, closableAlerts, save, stamped } from "./dom.js";
 import { Films } from "./films.js";
 import { Gallery } from "./gallery.js";
 import { Recorder } from "./recorder.js";
@@ -59,7 +59,10 @@ session.addEventListener("status", ({ detail }) => {
 });
 
 session.addEventListener("problem", ({ detail }) => alertUser(detail.message));
-stage.addEventListener("state", render);
+stage.addEventListener("state", () => {
+  if (stage.state !== "on") clearMeter();
+  render();
+});
 stage.addEventListener("lost", ({ detail }) => showProblem(detail));
 $("connection").addEventListener("change", () => stage.connect());
 $("camera").addEventListener("click", toggleCamera);
@@ -67,6 +70,12 @@ $("reset").addEventListener("click", () => attempt(api.json("POST", `${session.p
 $("snapshot").addEventListener("click", () => attempt(snapshot()));
 addEventListener("pagehide", () => session.leave());
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+$("api").addEventListener("click", (event) => {
+  if (!api.needsToken) return;
+  event.preventDefault(); // a link cannot bring the token
+  attempt(api.blob($("api").href).then((description) => save(description, "reenact-openapi.json")));
+});
+closableAlerts();
 themeButton($("theme"));
 setInterval(measure, 1000);
 render();
@@ -82,13 +91,18 @@ async function settle(fresh) {
     controls.show(session.settings);
   } else if (fresh) {
     await controls.send(controls.settings);
-    films.forget();
-    recorder.forget();
+    tellLost([gallery.forget(), films.forget(), recorder.forget()].filter(Boolean));
   }
   const photo = await gallery.load(fresh && gallery.chosen ? gallery.chosen : session.settings.photo);
   if (photo !== session.settings.photo) await controls.send({ photo });
   await showStill();
   if (stage.state !== "off" && (fresh || stage.transport === "webrtc")) await stage.connect();
+}
+
+function tellLost(lost) {
+  if (!lost.length) return;
+  const listed = new Intl.ListFormat("en").format(lost);
+  alertUser(`This page's place was given free meanwhile. What the server kept for it was deleted: ${listed}.`);
 }
 
 async function toggleCamera() {
@@ -107,6 +121,7 @@ async function toggleCamera() {
 
 function showProblem(error) {
   problem = error;
+  announce(`${error.title ?? ""}. ${error.message}`);
   render();
 }
 
@@ -127,6 +142,12 @@ async function showStill() {
   if (stage.state === "on" || !session.id) return;
   const picture = await api.blob(`${session.path}/live/picture`).catch(() => null);
   if (picture) view.still(picture);
+}
+
+/** No figures of a camera that is off. */
+function clearMeter() {
+  view.rate();
+  for (const id of ["fps", "latency", "transport"]) $(id).value = "–";
 }
 
 async function measure() {

@@ -1,13 +1,24 @@
 // Recording to a file: the server writes it, marked as AI-generated, and the page saves it.
+//
+// It may end before somebody stops it: at the longest time that the server takes, or by a fault. The page notices,
+// and keeps a recording in mind until it is saved.
 
-import { $, alertUser, save, stamped } from "./dom.js";
+import { $, alertUser, counted, save, stamped, tell } from "./dom.js";
+
+const TICK_MS = 500;
+const LOOK_EVERY = 4; // ticks
+const LABELS = { idle: "Record", saving: "Saving…", unsaved: "Save again" };
 
 export class Recorder {
   #api;
   #session;
+  /** "idle", "recording", "saving", or "unsaved": ended, but the page could not get it */
+  #state = "idle";
   #id = null;
   #began = 0;
+  #ticks = 0;
   #timer = null;
+  #allowed = false;
 
   constructor(api, session) {
     this.#api = api;
@@ -17,51 +28,85 @@ export class Recorder {
 
   /** Whether there is something to record. */
   allow(allowed) {
-    $("record").disabled = !allowed && !this.#id;
+    this.#allowed = allowed;
+    this.#enable();
   }
 
-  /** The session is another one: what was recorded went with the old one. */
+  /** The session is another one, which has no recording; gives what was lost, in words. */
   forget() {
-    if (this.#id) alertUser("The recording was lost with the connection.");
-    this.#show(null);
+    const lost = this.#id ? "the recording" : "";
+    this.#become("idle", null);
+    return lost;
   }
 
-  /** End the recording and save it. */
+  /** End the recording where it goes on, and save it. */
   async stop() {
     const id = this.#id;
-    if (!id) return;
-    this.#show(null);
-    const path = `${this.#session.path}/recordings/${id}`;
+    if (!id || this.#state === "saving") return;
+    const path = this.#path;
+    this.#become("saving", id);
     try {
       const { seconds } = await this.#api.json("POST", `${path}/stop`);
       save(await this.#api.blob(`${path}/file`), stamped("mp4"));
-      $("status").textContent = `Saved ${Math.round(seconds)} seconds`;
-      await this.#api.json("DELETE", path);
+      tell(`Saved a recording of ${counted(Math.round(seconds), "second")}.`);
     } catch (error) {
+      if (this.#id !== id) return; // its session ended meanwhile, which is told
+      if (!error.status || error.status >= 500 || error.status === 429) {
+        this.#become("unsaved", id);
+        return alertUser(`The recording is not saved yet. ${error.message}`);
+      }
       alertUser(error.message);
     }
+    if (this.#id === id) this.#become("idle", null);
+    await this.#api.json("DELETE", path).catch(() => {}); // it goes with the session at the latest
+  }
+
+  get #path() {
+    return `${this.#session.path}/recordings/${this.#id}`;
   }
 
   async #start() {
     try {
       const { id } = await this.#api.json("POST", `${this.#session.path}/recordings`);
       this.#began = performance.now();
-      this.#show(id);
+      this.#become("recording", id);
     } catch (error) {
       alertUser(error.message);
     }
   }
 
-  #show(id) {
+  #become(state, id) {
+    this.#state = state;
     this.#id = id;
     clearInterval(this.#timer);
-    $("record").setAttribute("aria-pressed", String(Boolean(id)));
-    const tick = () => {
-      const seconds = Math.floor((performance.now() - this.#began) / 1000);
-      const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-      $("record-text").textContent = id ? `Stop ${time}` : "Record";
-    };
-    tick();
-    if (id) this.#timer = setInterval(tick, 500);
+    this.#ticks = 0;
+    if (state === "recording") this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    $("record").setAttribute("aria-pressed", String(state === "recording"));
+    this.#label();
+    this.#enable();
+  }
+
+  #enable() {
+    $("record").disabled = this.#state === "saving" || (this.#state === "idle" && !this.#allowed);
+  }
+
+  #tick() {
+    this.#label();
+    if (++this.#ticks % LOOK_EVERY === 0) this.#look();
+  }
+
+  #label() {
+    const seconds = Math.floor((performance.now() - this.#began) / 1000);
+    const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    $("record-text").textContent = LABELS[this.#state] ?? `Stop ${time}`;
+  }
+
+  /** Save it where it has ended by itself. */
+  async #look() {
+    const id = this.#id;
+    const info = await this.#api.json("GET", this.#path).catch(() => null); // a lost connection is told by the session
+    if (!info || info.recording || this.#id !== id || this.#state !== "recording") return;
+    await this.stop();
+    alertUser(`The recording ended by itself after ${counted(Math.round(info.seconds), "second")}.`);
   }
 }

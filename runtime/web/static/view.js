@@ -1,6 +1,6 @@
 // The portrait's screen: what is shown on it, what lies over it, the badge, and how fast it is.
 
-import { $ } from "./dom.js";
+import { $, keepFocus } from "./dom.js";
 
 const METER_MS = 1000;
 
@@ -51,13 +51,22 @@ export class View {
     $("cover").dataset.kind = kind;
     $("cover-title").textContent = title;
     $("cover-text").textContent = text;
+    const refocus = action ? () => {} : this.#keepFocus();
     $("cover-action").hidden = !action;
+    refocus();
     $("cover-action").textContent = label;
     this.#action = action ?? (() => {});
   }
 
   uncover() {
+    const refocus = this.#keepFocus();
     $("cover").hidden = true;
+    refocus();
+  }
+
+  /** Whoever pressed the cover's button goes on at the one that ends what it began. */
+  #keepFocus() {
+    return keepFocus($("cover-action"), $("camera"), $("screen"));
   }
 
   /** A line at the lower edge, which hides nothing. */

@@ -46,7 +46,7 @@ def test_the_keyboard_reaches_and_moves_everything(on, visit, web):
 def test_everything_has_a_name_for_screen_readers(on, visit):
     page, _ = visit()
     on.ready(page)
-    page.click("summary")
+    page.click("#edits > summary")
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, a, summary")]
           .filter((element) => element.checkVisibility())
@@ -73,7 +73,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(on, visit, colours):
         viewport={"width": 360, "height": 740}, color_scheme=colours, is_mobile=True, has_touch=True
     )
     on.ready(page)
-    page.click("summary")
+    page.click("#edits > summary")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert (sum(json.loads(ground.replace("rgb(", "[").replace(")", "]"))) > 384) == (colours == "light")

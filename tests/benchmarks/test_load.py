@@ -1,0 +1,37 @@
+"""How much other programs use is told apart from one's own."""
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from reenact.benchmarks import load
+
+pytestmark = pytest.mark.skipif(not load.available(), reason="this system does not tell what processes use")
+WORK = "import sys, time\nwhile time.process_time() < 0.6: pass\nprint(flush=True)\nsys.stdin.read()"
+
+
+@contextmanager
+def child_that_worked():
+    """A process that has used 0.6 seconds of a core and lives on."""
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    yield
+    process.communicate()
+
+
+def test_what_a_child_uses_is_ones_own():
+    before = load._own_seconds()
+    with child_that_worked():
+        assert 0.5 < load._own_seconds() - before < 5
+    assert 0.5 < load._own_seconds() - before < 5, "also once it has ended"
+
+
+def test_what_others_use_counts(monkeypatch):
+    monkeypatch.setattr(load, "_own_seconds", lambda: 0.0)
+    others = load.OthersLoad()
+    with child_that_worked():
+        seconds = others.cores * (load.time.monotonic() - others._began)
+    assert seconds > 0.5

@@ -1,0 +1,59 @@
+"""Recordings on the page: ended by hand, by the server, and kept in mind until they are saved."""
+
+from reenact.runtime.media.reader import VideoReader
+
+
+def recording(on, page):
+    on.ready(page)
+    on.live(page)
+    page.click("#record")
+    page.locator("#record[aria-pressed=true]").wait_for()
+
+
+def length(download, folder):
+    path = folder / "saved.mp4"
+    download.save_as(path)
+    with VideoReader(path) as reader:
+        return reader.info.duration
+
+
+def test_what_was_saved_is_said_for_a_while(on, visit):
+    page, notes = visit(accept_downloads=True)
+    recording(on, page)
+    page.wait_for_timeout(1500)
+    with page.expect_download():
+        page.click("#record")
+    page.locator("#told", has_text="Saved a recording of").wait_for()
+    page.wait_for_timeout(1500)  # in which the status changes
+    assert page.locator("#told", has_text="Saved a recording of").is_visible()
+    on.shots(page, "saved")
+    assert notes.errors == []
+
+
+def test_a_recording_that_reaches_the_longest_time_is_saved_and_that_is_told(serve, on, visit, tmp_path):
+    with serve(recording_seconds=1.0) as running:
+        page, notes = visit(running.url, accept_downloads=True)
+        with page.expect_download() as download:
+            recording(on, page)
+        assert 0.5 < length(download.value, tmp_path) <= 1.1
+        page.locator("#alert", has_text="The recording ended by itself after 1 second.").wait_for()
+        assert page.inner_text("#record") == "Record"
+        assert notes.errors == []
+
+
+def test_a_recording_that_cannot_be_fetched_is_not_forgotten(on, visit, server, web, tmp_path):
+    page, notes = visit(accept_downloads=True)
+    recording(on, page)
+    page.wait_for_timeout(1000)
+    page.route("**/recordings/*/file", lambda route: route.abort())
+    page.click("#record")
+    page.locator("#alert", has_text="The recording is not saved yet.").wait_for()
+    page.locator("#record", has_text="Save again").wait_for()
+    page.unroute("**/recordings/*/file")
+    with page.expect_download() as download:
+        page.click("#record")
+    assert length(download.value, tmp_path) > 0.5
+    page.locator("#record", has_text="Record").wait_for()
+    [session] = server.service.sessions._sessions.values()
+    web.wait_for(lambda: not session.recordings._recordings, "the server to delete it")
+    assert notes.errors == []
