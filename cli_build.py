@@ -129,7 +129,7 @@ def export(
                 whole, checked = maker.export(read, side, Path(workplace) / "fp32", licence)
                 show_checked(checked)
                 half: Half = "fp16" if precision is BundlePrecision.fp16 else "bf16"
-                bundle, reports = write_halved(whole, half, folder, maker.WHOLE)
+                bundle, reports = write_halved(whole, half, folder)
             for name, report in reports.items():
                 say(f"{name} in {report}")
         named = f" --bundle {bundle.folder}" if output else ""

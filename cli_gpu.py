@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-ONCE = "source"  # the graph that runs once a photo, and so in float32 whatever the rest is in
-
 
 class Buildable(StrEnum):
     """Backends whose engines are built ahead."""
@@ -47,13 +45,13 @@ def build(
     ],
     backend: Annotated[Buildable, typer.Option(help="What the engines are for.")] = Buildable.tensorrt,
     precision: Annotated[
-        EnginePrecision, typer.Option(help="The source graph, which runs once a photo, is fp32 unless named.")
+        EnginePrecision, typer.Option(help="Graphs that the bundle marks as whole are built as they are.")
     ] = EnginePrecision.fp16,
     graph: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only this graph, in just that precision; repeatable.",
+            help="Only this graph; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -142,7 +140,9 @@ def _works(place: Path, precision: "Typed", named: Sequence[str]) -> list[_Work]
     works = []
     for name in named or known:
         graph = read_graph(place / known[name].file)
-        wanted = written_in(graph) if name == ONCE and not named else precision
+        wanted = written_in(graph) if known[name].whole else precision
+        if known[name].whole and name in named and wanted != precision:
+            tell(f"{name}: the bundle marks it as whole, so it is built in {wanted} and not in {precision}")
         works.append(_Work(name, graph, wanted, partial(bundle_inputs, opened, graph)))
     return works
 

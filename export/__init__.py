@@ -33,7 +33,6 @@ class Exporter(Protocol):
 
     DEFAULT_SIZE: int  # side in pixels of its networks' pictures
     NEXT: str  # the command that uses the bundle
-    WHOLE: frozenset[str]  # graphs that stay in float32 whatever precision is asked for
 
     def read_checkpoint(
         self, folder: Path | None, *, suffix: str | None = None, config: Path | None = None
@@ -43,7 +42,7 @@ class Exporter(Protocol):
     def export(
         self, checkpoint: Checkpoint, size: int, folder: Path, licence: str
     ) -> tuple[Bundle, list[Checked]]:
-        """Write a bundle and say how far its graphs are from the reference."""
+        """Write a bundle, which says what graphs stay whole, and say how far they are from the reference."""
 
 
 def exporter(system: str) -> Exporter:

@@ -46,7 +46,6 @@ from .onnx import Checked, compare, export_graph
 __all__ = [
     "DEFAULT_SIZE",
     "NEXT",
-    "WHOLE",
     "Files",
     "export",
     "export_files",
@@ -57,8 +56,8 @@ __all__ = [
 SYSTEM = "deca"
 DEFAULT_SIZE = SIDE
 NEXT = "reenact reconstruct PHOTO -o DIR"
-# Vertices and wrinkles are as small as the steps of half precision; the rest runs once a photo.
-WHOLE = frozenset({"encode_detail", "detail", "identity", "decode", "points", "albedo"})
+# Vertices and wrinkles are as small as the steps of half precision; the rest runs once a photo. `encode` is left.
+_WHOLE = frozenset({"encode_detail", "detail", "identity", "decode", "points", "albedo"})
 _NETWORKS = ("e_flame", "e_detail", "d_detail")
 _KEYPOINTS = "landmark_embedding.json"  # Face2Face-rho's
 # How far a graph may be from the reference in float64: this part of the largest value, and twice what the reference
@@ -148,6 +147,7 @@ def export_files(
         precision="fp32",
         weights=Weights(origin=checkpoint.origin, licence=licence),
         arrays={"skin": _skin_arrays(files.template, files.landmarks)},
+        whole=_WHOLE & graphs.keys(),
     )
     return bundle, checked
 

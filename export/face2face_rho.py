@@ -38,7 +38,6 @@ __all__ = [
     "ADD_OPTIONS",
     "DEFAULT_SIZE",
     "NEXT",
-    "WHOLE",
     "add_checkpoint",
     "export",
     "read_checkpoint",
@@ -48,7 +47,7 @@ __all__ = [
 ADD_OPTIONS = frozenset(("suffix", "config"))
 DEFAULT_SIZE = 512  # as released
 NEXT = "reenact run PHOTO VIDEO --system face2face_rho -o out.mp4"
-WHOLE = frozenset({"source"})  # once a photo there is nothing to gain, and every frame would suffer
+_WHOLE = frozenset({"source"})  # once a photo there is nothing to gain, and every frame would suffer
 SYSTEM = "face2face_rho"
 NETWORKS = ("rendering_net", "motion_net")
 _EXTRAS = {  # files of the published release that users may bring, and what checks them
@@ -126,6 +125,7 @@ def export(checkpoint: Checkpoint, size: int, folder: Path, licence: str) -> tup
         preprocessing={"pictures": "uint8 RGB, height x width x 3", "motion_size": float(sizes.motion)},
         precision="fp32",
         weights=Weights(origin=checkpoint.origin, licence=licence),
+        whole=_WHOLE,
     )
     return bundle, checked
 

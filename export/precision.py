@@ -111,10 +111,8 @@ def convert(
     return Converted(chosen.model, Report(dtype, chosen.errors, len(plain.main.nodes), kept, search.trials))
 
 
-def write_halved(
-    bundle: Bundle, half: Half, folder: Path, whole: frozenset[str]
-) -> tuple[Bundle, dict[str, Report]]:
-    """Write a float32 bundle in half precision, and say by graph what that costs; graphs in `whole` stay as they are.
+def write_halved(bundle: Bundle, half: Half, folder: Path) -> tuple[Bundle, dict[str, Report]]:
+    """Write a float32 bundle in half precision, and say by graph what that costs; those marked whole stay as they are.
 
     Raises what `convert` and `write_bundle` raise.
     """
@@ -123,7 +121,7 @@ def write_halved(
     for name, entry in bundle.manifest.graphs.items():
         path = bundle.folder / entry.file
         graphs[name] = path
-        if name not in whole:
+        if not entry.whole:
             made = convert(onnx.load(path), dtype=half, calibration=bundle_inputs(bundle, read_graph(path)))
             graphs[name], reports[name] = made.model, made.report
     manifest = bundle.manifest
@@ -137,6 +135,7 @@ def write_halved(
         precision=half,
         weights=manifest.weights,
         arrays={name: bundle.arrays(name) for name in groups},
+        whole=[name for name, entry in manifest.graphs.items() if entry.whole],
     )
     return written, reports
 

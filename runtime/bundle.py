@@ -4,7 +4,7 @@ import hashlib
 import io
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -65,6 +65,7 @@ class GraphEntry(_Entry):
     file: str
     inputs: dict[str, TensorEntry]
     outputs: dict[str, TensorEntry]
+    whole: bool = False  # in float32 whatever is asked for: half precision would lose too much, or gain nothing
 
 
 class Weights(_Entry):
@@ -129,12 +130,16 @@ class Bundle:
     def engine(
         self, graph: str, *, backend: str = "auto", precision: Precision = "auto", threads: int | None = None
     ) -> Engine:
-        """Load one of its graphs, such as "frame"; errors as `load`, and BundleError where there is none."""
+        """Load one of its graphs, such as "frame"; one that is `whole` in float32, whatever `precision` says.
+
+        Errors as `load`, and BundleError where there is no such graph.
+        """
         entry = self.manifest.graphs.get(graph)
         if entry is None:
             known = ", ".join(self.manifest.graphs)
             raise BundleError(f"{self.folder}: no graph is called {graph!r}; the bundle has {known}")
-        return load(self.folder / entry.file, backend=backend, precision=precision, threads=threads)
+        kind: Precision = "fp32" if entry.whole else precision
+        return load(self.folder / entry.file, backend=backend, precision=kind, threads=threads)
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """What `<name>.npz` of the bundle holds, nothing pickled; BundleError where there is none or it is damaged."""
@@ -165,12 +170,13 @@ def write_bundle(
     precision: Literal["fp32", "fp16", "bf16"],
     weights: Weights,
     arrays: Mapping[str, Arrays] | None = None,
+    whole: Collection[str] = (),
 ) -> Bundle:
     """Write a bundle whole or not at all, in place of one that is there, and open it.
 
     Weights that lie beside a graph are taken into it. `arrays` are constants for what is no graph: arrays by name, each
-    group of them in one file, `<group>.npz`. Raises BundleError where a graph or a name is at
-    fault, or `folder` is there and is no bundle.
+    group of them in one file, `<group>.npz`. Graphs in `whole` are computed in float32 whatever is asked for. Raises
+    BundleError where a graph or a name is at fault, or `folder` is there and is no bundle.
     """
     check_place(folder)
     checked = {name: read_graph(graph) for name, graph in graphs.items()}
@@ -182,7 +188,7 @@ def write_bundle(
             system=system,
             resolution=resolution,
             precision=precision,
-            graphs={name: _entry(name, graph) for name, graph in checked.items()},
+            graphs={name: _entry(name, graph, name in whole) for name, graph in checked.items()},
             preprocessing=dict(preprocessing),
             files={file: sha256(content) for file, content in contents.items()},
             weights=weights,
@@ -224,11 +230,12 @@ def _swap(made: Path, folder: Path, aside: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _entry(name: str, graph: Graph) -> GraphEntry:
+def _entry(name: str, graph: Graph, whole: bool) -> GraphEntry:
     return GraphEntry(
         file=f"{name}.onnx",
         inputs={spec.name: TensorEntry.of(spec) for spec in graph.inputs.values()},
         outputs={spec.name: TensorEntry.of(spec) for spec in graph.outputs.values()},
+        whole=whole,
     )
 
 

@@ -80,10 +80,13 @@ def test_the_bundle_is_opened_and_its_arrays_are_the_template(deca_export):
 
 def test_half_precision_is_for_the_encoder_and_all_else_comes_along(deca_export, tmp_path):
     whole = Bundle.open(deca_export.folder)
-    halved, reports = write_halved(whole, "fp16", tmp_path / "half", deca_bundle.WHOLE)
+    halved, reports = write_halved(whole, "fp16", tmp_path / "half")
     assert list(reports) == ["encode"]
     before, after = whole.manifest.files, halved.manifest.files
     assert {name for name in before if before[name] != after[name]} == {"encode.onnx"}
+    marks = {name: entry.whole for name, entry in whole.manifest.graphs.items()}
+    assert [name for name, kept in marks.items() if not kept] == ["encode"]
+    assert {name: entry.whole for name, entry in halved.manifest.graphs.items()} == marks
     assert (halved.arrays("skin")["triangles"] == whole.arrays("skin")["triangles"]).all()
     with pytest.raises(BundleError, match=r"hair.npz: not in the bundle"):
         halved.arrays("hair")

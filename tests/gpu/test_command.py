@@ -76,6 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         preprocessing={},
         precision="fp32",
         weights=Weights(origin="here", licence="none"),
+        whole={"source"},
     )
     return made
 
@@ -125,11 +126,26 @@ def test_what_is_there_already_is_not_built_again_unless_asked_for(trt: Any, fol
     assert trt.builds == 4
 
 
-def test_one_graph_is_built_in_just_the_precision_that_is_asked_for(trt: Any, folder: Path) -> None:
+def test_one_graph_is_built_alone(trt: Any, folder: Path) -> None:
+    done = call(folder, "--graph", "frame", "--precision", "fp16")
+    assert done.exit_code == 0, done.output
+    assert "frame: ready in fp16" in done.stdout
+    assert "source" not in done.stdout
+
+
+def test_a_graph_that_is_whole_is_built_in_float32_even_where_it_is_named(trt: Any, folder: Path) -> None:
     done = call(folder, "--graph", "source", "--precision", "fp16")
     assert done.exit_code == 0, done.output
-    assert "source: ready in fp16" in done.stdout
-    assert "frame" not in done.stdout
+    assert "source: ready in fp32" in done.stdout
+    assert "source: the bundle marks it as whole, so it is built in fp32 and not in fp16" in done.stderr
+
+
+def test_of_deca_the_encoder_alone_is_built_in_half_precision(deca_export: Any) -> None:
+    works = cli_gpu._works(deca_export.folder, "fp16", [])
+    assert {"encode": "fp16", "decode": "fp32", "points": "fp32", "detail": "fp32"}.items() <= {
+        work.name: work.precision for work in works
+    }.items()
+    assert [work.name for work in works if work.precision != "fp32"] == ["encode"]
 
 
 def test_one_file_with_free_axes_is_built_for_the_shapes_that_are_named(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from reenact.errors import BundleError
+from reenact.errors import BackendError, BundleError
 from reenact.runtime.bundle import Bundle, Weights, write_bundle
 
 Graphs = Callable[..., onnx.ModelProto]
 
 
-def _write(folder: Path, graphs: dict[str, Any], resolution: int = 256) -> Bundle:
+def _write(folder: Path, graphs: dict[str, Any], resolution: int = 256, whole: Any = ()) -> Bundle:
     return write_bundle(
         folder,
         system="made_up",
@@ -23,6 +23,7 @@ def _write(folder: Path, graphs: dict[str, Any], resolution: int = 256) -> Bundl
         preprocessing={"mean": [0.5, 0.5, 0.5], "colour": "rgb", "scale": 2.0},
         precision="fp32",
         weights=Weights(origin="made for this test", licence="CC0-1.0"),
+        whole=whole,
     )
 
 
@@ -50,6 +51,27 @@ def test_a_written_bundle_opens_and_runs_by_graph_name(bundle: Path) -> None:
         assert engine.run({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[5, 5, 5, 5]]
     with pytest.raises(BundleError, match="'mouth'; the bundle has source, frame"):
         opened.engine("mouth")
+
+
+def test_a_whole_graph_is_computed_in_float32_whatever_is_asked(
+    tmp_path: Path, scaling_graph: Graphs
+) -> None:
+    folder = tmp_path / "bundle"
+    _write(folder, {"source": scaling_graph(2.0), "frame": scaling_graph(5.0)}, whole={"source"})
+    opened = Bundle.open(folder)
+    assert {name: entry.whole for name, entry in opened.manifest.graphs.items()} == {
+        "source": True,
+        "frame": False,
+    }
+    with opened.engine("source", backend="cpu", precision="bf16") as engine:
+        assert engine.precision == "fp32"
+    with pytest.raises(BackendError, match="precision bf16: the cpu backend has fp32 only"):
+        opened.engine("frame", backend="cpu", precision="bf16")
+
+
+def test_a_bundle_from_before_graphs_were_marked_opens_and_has_none_that_is_whole(bundle: Path) -> None:
+    _edit(bundle, lambda manifest: [graph.pop("whole") for graph in manifest["graphs"].values()])
+    assert not any(entry.whole for entry in Bundle.open(bundle).manifest.graphs.values())
 
 
 def test_weights_beside_a_graph_are_taken_into_the_bundle(tmp_path: Path, scaling_graph: Graphs) -> None:

@@ -1,7 +1,7 @@
 """A bundle of DECA at work: from views of faces to fits, from fits to heads, from those to wrinkles.
 
-Engines are loaded when they are first needed. Only `encode` may compute in half precision: vertices and normals are as
-small as the steps of half precision.
+Engines are loaded when they are first needed. Only `encode` may compute in half precision, as the bundle's manifest
+says: vertices and normals are as small as its steps, and the rest runs once a photo.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,6 @@ NAME = "deca"
 Floats = NDArray[np.float32]
 
 _SEEN_FROM = 0.1  # z of the projected normal below which a landmark counts as seen
-_ENCODERS = ("encode", "encode_detail")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +83,7 @@ class Deca:
             raise BundleError(
                 f"{self._bundle.folder}: has no graph decode of a fixed mesh; export the bundle again"
             )
+        self._require_whole()
         self.skin = Skin(self._bundle.arrays("skin"), vertices)
         self._engines: dict[str, Engine] = {}
         self._loading = Lock()
@@ -162,12 +162,20 @@ class Deca:
     ) -> None:
         self.close()
 
+    def _require_whole(self) -> None:
+        for name, entry in self._bundle.manifest.graphs.items():
+            if name != "encode" and not entry.whole:
+                raise BundleError(
+                    f"{self._bundle.folder}: graph {name} is not marked as whole, so half precision would reach it; "
+                    "export the bundle again"
+                )
+
     def _engine(self, name: str) -> Engine:
         with self._loading:
             if name not in self._engines:
-                precision = self._settings.precision if name in _ENCODERS else "fp32"
-                backend = self._settings.backend
-                self._engines[name] = self._bundle.engine(name, backend=backend, precision=precision)
+                self._engines[name] = self._bundle.engine(
+                    name, backend=self._settings.backend, precision=self._settings.precision
+                )
             return self._engines[name]
 
 

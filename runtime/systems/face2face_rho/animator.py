@@ -54,7 +54,8 @@ class FaceToFaceRho:
         """Load both graphs; BundleError where the bundle is missing or of another system, BackendError as `load`."""
         bundle = settings.open_bundle(NAME)
         self.size = bundle.manifest.resolution
-        # Once a photo there is nothing to gain from half precision, and the motion's share of it would lose.
+        # Once a photo there is nothing to gain from half precision, and the motion's share of it would lose. Bundles
+        # that were exported before manifests said so are held to it as well.
         self._deca: DecaMotion | None = None
         self._source = bundle.engine("source", backend=settings.backend, precision="fp32")
         try:
