@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import platformdirs
@@ -76,11 +76,13 @@ def read_small_file(path: Path, most: int, what: str, error: type[ReenactError] 
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: no reader ever sees half of it; OSError where it fails."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    """Put `content` at `path` in one step: no reader ever sees half of it; OSError where it fails.
+
+    Who may read it is a matter of the umask and of the folder, as for any new file.
+    """
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
