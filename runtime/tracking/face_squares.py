@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import BackendError, ModelError, ReenactError
 from ..engine import Precision
@@ -78,7 +79,7 @@ class FaceAlignment:
     """The package that DECA's authors use, with its own networks; every frame is searched anew."""
 
     def __init__(self, *, face: int, device: str = "cpu") -> None:
-        """`face`: which of those it finds, 0 the first.
+        """`face`: which of those it finds, 0 the one whose landmarks span the largest box.
 
         Raises BackendError where the package is not installed, ModelError where its networks cannot be had.
         """
@@ -106,7 +107,8 @@ class FaceAlignment:
         found = self._network.get_landmarks_from_image(image)
         if found is None or len(found) <= self._face:
             return None
-        return FaceSquare.of_landmarks(np.asarray(found[self._face]))
+        largest_first = sorted((np.asarray(landmarks) for landmarks in found), key=_area, reverse=True)
+        return FaceSquare.of_landmarks(largest_first[self._face])
 
     def follow(self, image: Image, _time: float) -> FaceSquare | None:
         """See `FaceSquares`."""
@@ -117,3 +119,8 @@ class FaceAlignment:
 
     def close(self) -> None:
         """See `FaceSquares`."""
+
+
+def _area(landmarks_px: NDArray[Any]) -> float:
+    """Square pixels of the box around (N, 2) landmarks."""
+    return float(np.ptp(landmarks_px[:, :2], axis=0).prod())

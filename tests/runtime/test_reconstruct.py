@@ -272,7 +272,7 @@ class TestFaceAlignment:
         monkeypatch.setitem(sys.modules, "face_alignment", module)
         return module
 
-    def test_the_first_face_gives_the_square_of_its_landmarks(self, package):
+    def test_a_face_gives_the_square_of_its_landmarks(self, package):
         squares = find_squares("face-alignment", backend="cpu", face=0, smooth=True)
         square = squares.still(np.zeros((100, 100, 3), np.uint8))
         assert square == FaceSquare(30, 50, int((40 + 60) / 2 * 1.1 * 1.25))
@@ -281,6 +281,14 @@ class TestFaceAlignment:
         assert FaceAlignment(face=1).still(np.zeros((9, 9, 3), np.uint8)).x == 5  # type: ignore[union-attr]
         package.seen = None
         assert squares.still(np.zeros((100, 100, 3), np.uint8)) is None
+
+    def test_the_largest_face_is_the_first_whatever_the_order_it_is_found_in(self, package):
+        picture = np.zeros((100, 100, 3), np.uint8)
+        for found in (package.seen, package.seen[::-1]):
+            package.seen = found
+            centres = [FaceAlignment(face=face).still(picture).x for face in (0, 1)]  # type: ignore[union-attr]
+            assert centres == [30, 5]
+        assert FaceAlignment(face=2).still(picture) is None
 
     def test_weights_that_cannot_be_fetched_are_told_with_where_they_belong(self, package):
         def fails(*_, **__):
