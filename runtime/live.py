@@ -43,6 +43,7 @@ SMALLEST_SIDE, LARGEST_SIDE = 64, 2048
 SILENCE_S = 1.0  # without a frame for so long, the input counts as gone
 RECENT_S = 2.0
 LATENCY_S = 10.0
+LOOK_S = 0.1  # without a frame for so long, it is looked whether the standing picture is out of date
 
 SessionState = Literal["waiting", "calibrating", "live", "no_face", "failed", "closed"]
 
@@ -87,6 +88,7 @@ class _Captured:
 class _Observed:
     observation: Observation
     captured: float
+    shows: int  # so many changes of the controls and the portrait are in it
 
 
 @dataclass
@@ -153,7 +155,9 @@ class LiveSession:
         self._frames = NewestSlot(lambda: drops.add("tracking was busy"))
         self._observed = NewestSlot(lambda: drops.add("animating was busy"))
         self._changed = threading.Condition()
+        self._changes = 0  # of the controls and the portrait
         self._picture: Presented | None = None
+        self._picture_shows = 0  # so many of the changes
         self._taken = True
         self._error: ReenactError | None = None
         self._closed = False
@@ -173,7 +177,10 @@ class LiveSession:
 
     @property
     def controls(self) -> Controls:
-        """May be replaced at any time; the next frame follows it, or the standing picture while none comes."""
+        """May be replaced at any time; the next frame follows it, or the standing picture while none comes.
+
+        `settled` waits for that.
+        """
         return self._controls
 
     @controls.setter
@@ -213,14 +220,15 @@ class LiveSession:
 
         None where there is none by then, or the session was closed. Raises what ended the session.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._error or self._is_newer(after), timeout)
-            if self._error is not None:
-                raise self._error
-            if self._closed or not self._is_newer(after):
-                return None
-            self._taken = True
-            return self._picture
+        return self._picture_once(lambda: self._is_newer(after), timeout)
+
+    def settled(self, timeout: float | None = None) -> Presented | None:
+        """The newest picture once it shows every control that was set, and every photo that was ready, by this call.
+
+        None where it does not within `timeout` seconds, or the session was closed. Raises what ended the session.
+        """
+        changes = self._changes
+        return self._picture_once(lambda: self._is_newer(None) and self._picture_shows >= changes, timeout)
 
     def shown(self, picture: Presented) -> None:
         """Tell that a picture has reached its viewer: its latency ends now. Once for each picture."""
@@ -299,6 +307,16 @@ class LiveSession:
         self.announce(message)
         self._portraits.rescale(self._degrader.quality.output_scale)
 
+    def _picture_once(self, holds: Callable[[], bool], timeout: float | None) -> Presented | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._error or holds(), timeout)
+            if self._error is not None:
+                raise self._error
+            if self._closed or not holds():
+                return None
+            self._taken = True
+            return self._picture
+
     def _is_newer(self, after: int | None) -> bool:
         return self._picture is not None and (after is None or self._picture.number > after)
 
@@ -314,9 +332,16 @@ class LiveSession:
 
     def _show_again(self) -> None:
         """While no frame comes, what has changed is shown by making the standing picture anew."""
-        now = self.clock()
-        if self._state(now) == "waiting":
-            self._observed.put(_Observed(Observation(applied(self._follower.motion, self._controls)), now))
+        with self._changed:
+            self._changes += 1
+        self._observed.wake()
+
+    def _overdue(self) -> _Observed | None:
+        """What the standing picture is to be made of anew, where it shows less than it should and no frame comes."""
+        now, changes = self.clock(), self._changes
+        if self._picture_shows >= changes or self._portraits.current is None or self._state(now) != "waiting":
+            return None
+        return _Observed(Observation(applied(self._follower.motion, self._controls)), now, changes)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread; what ends it ends the session, and is raised where pictures are taken."""
@@ -334,16 +359,17 @@ class LiveSession:
             captured: _Captured | None = self._frames.take()
             if captured is None:
                 continue
-            began = self.clock()
+            began, changes = self.clock(), self._changes
             side = self._degrader.quality.tracking_side
             observation = self._follower.follow(captured.image, captured.time, side, self.controls)
             now = self.clock()
             self._meters.stages["track"].add(now, now - began)
-            self._observed.put(_Observed(observation, captured.time))
+            self._observed.put(_Observed(observation, captured.time, changes))
 
     def _animating(self) -> None:
         while not self._observed.closed:
-            observed: _Observed | None = self._observed.take()
+            # What changes while frames come, and gets into none, is made up for when they come no more.
+            observed: _Observed | None = self._observed.take(LOOK_S) or self._overdue()
             if observed is None:
                 continue
             ready = self._portraits.current
@@ -356,14 +382,15 @@ class LiveSession:
                 image = np.asarray(cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR), np.uint8)
             now = self.clock()
             self._meters.stages["animate"].add(now, now - began)
-            self._present(image, observed.captured, now)
+            self._present(image, observed, now)
 
-    def _present(self, image: Image, captured: float, now: float) -> None:
+    def _present(self, image: Image, observed: _Observed, now: float) -> None:
         self._meters.made.add(now)
         with self._changed:
             if not self._taken:
                 self._meters.drops.add("output was busy")
             number = 1 if self._picture is None else self._picture.number + 1
-            self._picture = Presented(image, number, captured, now)
+            self._picture = Presented(image, number, observed.captured, now)
+            self._picture_shows = observed.shows
             self._taken = False
             self._changed.notify_all()

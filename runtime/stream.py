@@ -159,6 +159,7 @@ class NewestSlot:
         self._dropped = dropped
         self._items: list[Any] = []
         self._changed = threading.Condition()
+        self._woken = False
         self._closed = False
 
     def put(self, item: Any) -> None:
@@ -172,10 +173,17 @@ class NewestSlot:
             self._dropped()
 
     def take(self, timeout: float | None = None) -> Any | None:
-        """The newest item once there is one; None after `timeout` seconds without, and after `close`."""
+        """The newest item once there is one; None after `timeout` seconds without, after `wake` and after `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items, timeout)
+            self._changed.wait_for(lambda: self._closed or self._woken or self._items, timeout)
+            self._woken = False
             return self._items.pop() if self._items else None
+
+    def wake(self) -> None:
+        """Let `take`, the next one if none waits, look up at once; what lies here stays the newest."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Throw away what waits; nobody waits from now on."""

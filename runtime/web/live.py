@@ -28,7 +28,7 @@ __all__ = ["SIZES", "LiveChange", "LivePortrait", "LiveSettings", "LiveStatus"]
 
 SIZES = (256, 384, 512, 768)
 REGISTER_SECONDS = 30.0
-STANDING_SECONDS = 0.5
+STANDING_SECONDS = 5.0  # a change is answered without its picture where that takes longer
 WAIT_SECONDS = 0.25  # of the carrying thread, between looks at whether it should end
 
 Strength = Annotated[float, Field(ge=0, le=3)]
@@ -131,10 +131,9 @@ class LivePortrait:
             except ReenactError as error:
                 raise _told(error) from error
             assert self._stage is not None
-            before = self._newest
             self._stage.live.controls = controls
             self.settings = wanted
-            await self._standing(self._stage.live, before)
+            await self._standing(self._stage.live)
             return wanted
 
     async def start(self) -> None:
@@ -252,12 +251,11 @@ class LivePortrait:
         if before is not None:
             await asyncio.to_thread(before.live.close)
 
-    async def _standing(self, live: LiveSession, before: Presented | None) -> None:
+    async def _standing(self, live: LiveSession) -> None:
         """While no frames come the picture is made anew for a change; wait for that."""
         if live.status.state == "waiting":
-            after = before.number if before is not None and live is self._source else None
             with contextlib.suppress(ReenactError):  # told in the status
-                picture = await asyncio.to_thread(live.newest, after, STANDING_SECONDS)
+                picture = await asyncio.to_thread(live.settled, STANDING_SECONDS)
                 if picture is not None:
                     self._publish(live, picture)
 
@@ -283,9 +281,14 @@ class LivePortrait:
                     self._loop.call_soon_threadsafe(self._publish, live, picture)
 
     def _publish(self, live: LiveSession, picture: Presented) -> None:
-        if not self._closed and picture is not self._newest:
-            self._newest, self._source = picture, live
-            self._wake()
+        """Take a picture over, unless it is late: one that is newer, or of another stage, stands already."""
+        stage, newest = self._stage, self._newest
+        if self._closed or stage is None or live is not stage.live:
+            return
+        if newest is not None and live is self._source and picture.number <= newest.number:
+            return
+        self._newest, self._source = picture, live
+        self._wake()
 
     def _wake(self) -> None:
         for arrived in self._watchers:

@@ -212,6 +212,54 @@ def test_without_a_camera_the_photo_stands_still_and_follows_the_controls(room):
     assert edited.image[0, 0, 1] == round(128 + np.radians(10) / 0.005)
 
 
+@pytest.mark.parametrize("change", ["controls", "photo"])
+def test_what_changes_while_frames_still_come_is_shown_when_they_stop(room, clock, change):
+    live = room(clock=clock)
+    live.photo(red=11)
+    still = live.session.newest(None, DEADLINE)
+    live.session.offer(live.colours.picture(), clock())
+    standing = live.session.newest(still.number, DEADLINE)
+    if change == "photo":
+        live.photo(red=99)
+    else:
+        live.session.controls = Controls(edits={"yaw": 10})
+    assert live.session.status.state != "waiting"  # a frame may still come
+    assert live.session.newest(standing.number, 3 * module.LOOK_S) is None
+    clock.pass_(module.SILENCE_S + 0.1)
+    changed = live.session.newest(standing.number, DEADLINE)
+    assert changed is not None
+    expected = (99, 128) if change == "photo" else (11, round(128 + np.radians(10) / 0.005))
+    assert tuple(changed.image[0, 0, :2]) == expected
+    assert live.session.newest(changed.number, 3 * module.LOOK_S) is None  # once
+
+
+def test_settled_waits_for_the_picture_with_the_change_and_not_for_any_newer_one(room):
+    going, entered = threading.Event(), threading.Event()
+
+    def hold(portrait):
+        entered.set()
+        going.wait(DEADLINE)
+
+    live = room(before_each=hold)
+    live.photo(red=11)
+    assert entered.wait(DEADLINE)  # a picture without the change is being made
+    live.session.controls = Controls(edits={"yaw": 10})
+    assert live.session.settled(0.05) is None
+    going.set()
+    picture = live.session.settled(DEADLINE)
+    assert picture is not None
+    assert picture.image[0, 0, 1] == round(128 + np.radians(10) / 0.005)
+    assert live.session.settled(0.0) is picture
+
+
+def test_changes_without_a_portrait_drop_no_frame(room):
+    live = room()
+    for yaw in range(5):
+        live.session.controls = Controls(edits={"yaw": yaw})
+    time.sleep(2 * module.LOOK_S)
+    assert live.session.status.drops == {}
+
+
 def test_no_picture_is_given_twice_and_none_without_news(room):
     live = room()
     live.photo(red=11)

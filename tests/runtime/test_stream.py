@@ -242,6 +242,16 @@ def test_a_live_slot_holds_the_newest_and_tells_of_what_it_replaced():
     assert (slot.take(), len(dropped)) == (5, 4)
 
 
+def test_a_live_slot_can_be_woken_and_loses_nothing_by_it():
+    slot = NewestSlot(pytest.fail)
+    slot.wake()
+    assert slot.take() is None  # at once, and once
+    assert slot.take(0.01) is None
+    slot.put("frame")
+    slot.wake()
+    assert slot.take() == "frame"
+
+
 def test_a_live_slot_hands_over_to_a_waiting_thread_and_frees_it_when_closed():
     slot, taken = NewestSlot(lambda: None), []
 

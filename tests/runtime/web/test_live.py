@@ -1,8 +1,12 @@
 """The live portrait over HTTP: settings and their effect, refusals, and what stays when something is refused."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reenact.runtime.provenance import verify
+from reenact.runtime.systems.meshwarp.animator import MeshWarp
 
 pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
 
@@ -26,6 +30,36 @@ def test_an_edit_moves_the_standing_portrait_and_rest_brings_it_back(client, ses
     assert difference(turned, rest) > 3
     client.patch(f"{session}/live", json={"edits": {}})
     assert difference(web.picture(client, session), rest) < 0.5
+
+
+def test_a_change_is_answered_with_its_own_picture_however_slow_they_are(client, web, monkeypatch):
+    animate = MeshWarp.animate
+
+    def slow(self, portrait, observation):
+        time.sleep(0.6)
+        return animate(self, portrait, observation)
+
+    monkeypatch.setattr(MeshWarp, "animate", slow)
+    session = web.open_session(client)  # begins with a picture of the photo, then one with the controls
+    rest = web.picture(client, session)
+    client.patch(f"{session}/live", json={"edits": {"yaw": 15}})
+    assert difference(web.picture(client, session), rest) > 3
+    client.delete(session)
+
+
+def test_a_late_picture_does_not_replace_a_newer_one(client, session, server):
+    live = server.service.sessions.get(session.rpartition("/")[2]).live
+    client.patch(f"{session}/live", json={"edits": {"yaw": 15}})
+    newest = live.newest
+
+    async def publish(late):
+        live._publish(live._source, late)
+
+    server.run(publish(replace(newest, number=newest.number - 1)))
+    assert live.newest is newest
+    newer = replace(newest, number=newest.number + 1)
+    server.run(publish(newer))
+    assert live.newest is newer
 
 
 @pytest.mark.parametrize("size", [256, 512])
@@ -56,7 +90,7 @@ def test_settings_that_are_left_out_stay(client, session):
         ({"unknown": 1}, 422, "invalid"),
         ({"edits": {"smile": 7}}, 409, "not_possible"),
         ({"edits": {"no_such_control": 0.5}}, 409, "not_possible"),
-        ({"edits": {f"control{n}": 1 for n in range(41)}}, 422, "invalid"),
+        ({"edits": {f"control{n}": 1 for n in range(101)}}, 422, "invalid"),
         ({"system": "nothing"}, 409, "not_possible"),
         ({"photo": "../../etc/passwd"}, 404, "no_photo"),
         ({"photo": "/etc/passwd"}, 404, "no_photo"),
