@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-__all__ = ["OthersLoad", "available"]
+__all__ = ["OthersLoad", "available", "busy_and_idle_seconds"]
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -14,12 +14,20 @@ def available() -> bool:
     return Path("/proc/stat").is_file() and Path("/proc/self/stat").is_file()
 
 
+def busy_and_idle_seconds() -> tuple[float, float]:
+    """Of all cores together, by whomever, since the machine started."""
+    user, nice, system, idle, wait, irq, soft, steal = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    )
+    return (user + nice + system + irq + soft + steal) / _TICKS, (idle + wait) / _TICKS
+
+
 class OthersLoad:
     """Begins to count when made; processes must be started by this one, or by those that it started."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._busy, self._own = _busy_seconds(), _own_seconds()
+        self._busy, self._own = busy_and_idle_seconds()[0], _own_seconds()
 
     @property
     def cores(self) -> float:
@@ -28,16 +36,8 @@ class OthersLoad:
         What a process of one's own used that has ended and was not waited for is counted as that of others.
         """
         seconds = max(time.monotonic() - self._began, 1e-6)
-        busy, own = _busy_seconds() - self._busy, _own_seconds() - self._own
+        busy, own = busy_and_idle_seconds()[0] - self._busy, _own_seconds() - self._own
         return max(busy - own, 0.0) / seconds
-
-
-def _busy_seconds() -> float:
-    """Of all cores, by whomever, since the machine started."""
-    user, nice, system, _idle, _wait, irq, soft, steal = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    )
-    return (user + nice + system + irq + soft + steal) / _TICKS
 
 
 def _own_seconds() -> float:
