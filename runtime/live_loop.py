@@ -179,13 +179,13 @@ class LiveLoop:
         shown, status = self._shown, self._session.status
         picture = marked(self._picture.image)
         if shown.help:
-            panel(picture, HELP)
+            panel(picture, HELP, corner=shown.corner)
         elif shown.figures:
-            panel(picture, self._figures(status, began))
+            panel(picture, self._figures(status, began), corner=shown.corner)
         if status.notices != shown.notices:
             shown.notices, shown.notice_until = status.notices, began + NOTICE_S
         if began < shown.notice_until:
-            panel(picture, [status.notice], bottom=True)
+            panel(picture, [status.notice], corner=shown.corner, bottom=True)
         badge(picture, shown.corner)
         self._window.show(picture)
         shown.at = time.perf_counter()

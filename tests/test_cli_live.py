@@ -257,13 +257,13 @@ def started(tmp_path):
     """Starts `reenact live` in a process of its own; ended at the latest with the test."""
     processes = []
 
-    def start(*arguments, **environment):
+    def start(*arguments, stderr=subprocess.STDOUT, **environment):
         process = subprocess.Popen(
             [sys.executable, "-m", "reenact", "live", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
         processes.append(process)
@@ -336,6 +336,84 @@ def test_a_run_with_keys_in_a_window_records_what_was_shown(models_home, display
     first, last = (frame.image.mean(axis=(0, 1)) for frame in (frames[0], frames[-1]))
     assert np.abs(first - last).max() > 15  # another photo
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_every_key_does_what_the_help_says(models_home, display, started, clip, tmp_path):
+    """Seen on the screen, in what is said, and in the files."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg, which takes the pictures of the screen, is not installed")
+    environment = {**os.environ, "DISPLAY": display}
+    log = tmp_path / "log.txt"
+    process = started(
+        "--camera", clip, "--record", "out.mp4", "--size", "320", DISPLAY=display, stderr=log.open("w")
+    )
+
+    def screen():
+        """(320, 320, 3), what the window shows."""
+        grab = f"ffmpeg -v error -f x11grab -video_size 320x320 -i {display} -frames:v 1 -f rawvideo -pix_fmt rgb24 -"
+        found = subprocess.run(grab.split(), env=environment, capture_output=True, check=True).stdout
+        return np.frombuffer(found, np.uint8).reshape(320, 320, 3).astype(int)
+
+    def press(key):
+        search = ["xdotool", "search", "--name", "reenact live"]
+        found = subprocess.run(search, env=environment, capture_output=True, text=True, check=False)
+        for window_id in found.stdout.split():
+            keys = ["xdotool", "key", "--window", window_id, key]
+            subprocess.run(keys, env=environment, check=False, capture_output=True)
+
+    def mean_colour():
+        return screen()[100:220, 60:260].mean(axis=(0, 1))
+
+    def said(text):
+        return lambda: text in log.read_text()
+
+    until(said("calibrated"))
+    time.sleep(4.5)  # so that no notice stands any more
+    top, left = slice(0, 60), slice(0, 160)
+    first = mean_colour()
+    press("2")
+    until(lambda: np.abs(mean_colour() - first).max() > 15)
+    press("Right")
+    until(lambda: np.abs(mean_colour() - first).max() < 10)
+    press("Left")
+    until(lambda: np.abs(mean_colour() - first).max() > 15)
+    press("1")
+    until(lambda: np.abs(mean_colour() - first).max() < 10)
+    shown = screen()
+    press("h")
+    until(
+        lambda: np.abs(screen() - shown)[100:160, 60:150].mean() > 10
+    )  # the help is longer than the figures
+    press("h")
+    until(lambda: np.abs(screen() - shown)[100:160, 60:150].mean() < 10)
+    dark = screen()[top, left].mean()
+    press("i")
+    until(lambda: screen()[top, left].mean() > dark + 15)
+    press("i")
+    until(lambda: screen()[top, left].mean() < dark + 10)
+    before = screen()
+    press("b")  # from the right to the left: dark there, and here no longer
+    until(lambda: np.abs(screen() - before)[298:, :80].mean() > 20)
+    until(lambda: (screen() - before)[298:, 240:].mean() > 20)
+    for key, text in (
+        ("x", "the pose was reset"),
+        ("f", "looking for a better neutral frame"),
+        ("m", "mirrored"),
+    ):
+        press(key)
+        until(said(text))
+    press("r")
+    until((tmp_path / "out.mp4").exists)
+    press("r")
+    until(lambda: any(path.stat().st_size for path in tmp_path.glob(".out-2.mp4.part-*")))
+    until(lambda: (press("q"), process.poll())[1] is not None)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "recorded: out.mp4" in output
+    assert "recorded: out-2.mp4" in output
+    for name in ("out.mp4", "out-2.mp4"):
+        with VideoReader(tmp_path / name) as reader:
+            assert len(list(reader)) > 3
 
 
 def test_ctrl_c_completes_the_recording(models_home, started, clip, tmp_path):
