@@ -2,7 +2,7 @@
 
 What may be named is listed: NumPy's arrays, chumpy's plain `Ch`, SciPy's csc matrices; `tensor_pickles.py` adds torch's
 tensors. Stand-ins keep the parts that a pickle hands them and make an array of them only in `dense`, once its shape is
-known to be right.
+known to be right. What a pickle holds is named by its type in errors and never shown: a few bytes can stand for many.
 """
 
 import io
@@ -11,7 +11,7 @@ import pickle
 import pickletools
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, ClassVar, NoReturn, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ REFUSED = frozenset(
 
 # A file of arrays takes a few hundred; a limit keeps the memo, and how deep things can be nested, small.
 _MOST_STEPS = 5000
+_LONGEST = 120  # characters of a name or of another's words that an error repeats
 _KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 
 
@@ -78,11 +79,11 @@ def dense(value: object, shape: Sequence[int]) -> Array:
     return made
 
 
-def end_of_pickle(content: bytes, refused: Collection[str]) -> int:
+def end_of_pickle(content: bytes, refused: Collection[str], most: int = _MOST_STEPS) -> int:
     """Where the pickle at the start of `content` ends, once each of its steps has been looked at.
 
-    Raises PickleRefusedError for a step that is refused, for more of them than a file of arrays needs, and where the
-    pickle is cut short.
+    Raises PickleRefusedError for a step that is refused, for more than `most` of them, and where the pickle is cut
+    short.
     """
     steps, end, far = 0, 0, False
     try:
@@ -90,21 +91,30 @@ def end_of_pickle(content: bytes, refused: Collection[str]) -> int:
             steps, end = steps + 1, (position or 0) + 1
             if opcode.name in refused:
                 raise PickleRefusedError(f"uses {opcode.name}, which no file of arrays needs")
+            if opcode.name == "FRAME" and argument > len(content) - end - 8:
+                raise PickleRefusedError("is cut short")
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):  # a memo as long as this number would be made
-                far = not 0 <= (argument or 0) < _MOST_STEPS
-            if steps > _MOST_STEPS or far:
-                raise PickleRefusedError(
-                    f"takes more than {_MOST_STEPS} steps; no file of arrays needs so many"
-                )
+                far = not 0 <= (argument or 0) < most
+            if steps > most or far:
+                raise PickleRefusedError(f"takes more than {most} steps; no file of arrays needs so many")
     except PickleRefusedError:
         raise
     except Exception as error:  # genops raises whatever a wrong argument makes of it
-        raise PickleRefusedError(f"is cut short, or no pickle ({error})") from error
+        raise PickleRefusedError(f"is cut short, or no pickle ({_short(str(error))})") from error
     return end
 
 
-class PickleReader(pickle.Unpickler):
-    """Finds nothing but what is listed; to be used on what `end_of_pickle` has looked at."""
+_STEPS: Mapping[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
+
+
+class PickleReader(pickle._Unpickler):
+    """Finds nothing but what is listed; to be used on what `end_of_pickle` has looked at.
+
+    It is Python's own reader in Python, whose steps can be replaced. A key is a text, a number or a row of them: tuples
+    in tuples, each twice in the next, take time without end to be hashed. What is put into a set is left out.
+    """
+
+    stack: list[Any]  # what was read since the last mark
 
     def __init__(self, content: bytes, allowed: Allowed) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
@@ -115,7 +125,7 @@ class PickleReader(pickle.Unpickler):
         try:
             return self._allowed[module, name]
         except KeyError:
-            raise PickleRefusedError(f"asks for {module}.{name}, which is no array") from None
+            raise PickleRefusedError(f"asks for {_short(f'{module}.{name}')}, which is no array") from None
 
     def persistent_load(self, _identity: object) -> Any:
         """Nothing: a pickle of arrays stands alone."""
@@ -128,7 +138,38 @@ class PickleReader(pickle.Unpickler):
         except PickleRefusedError:
             raise
         except Exception as error:  # a damaged pickle may raise anything from inside the reader
-            raise PickleRefusedError(f"is damaged, or no pickle ({type(error).__name__}: {error})") from error
+            reason = _short(f"{type(error).__name__}: {error}")
+            raise PickleRefusedError(f"is damaged, or no pickle ({reason})") from error
+
+    def _set_item(self) -> None:
+        _require_keys(self.stack[-2:-1])
+        _STEPS[pickle.SETITEM[0]](self)
+
+    def _set_items(self) -> None:
+        _require_keys(self.stack[::2])
+        _STEPS[pickle.SETITEMS[0]](self)
+
+    def _dict(self) -> None:
+        _require_keys(self.stack[::2])
+        _STEPS[pickle.DICT[0]](self)
+
+    def _add_items(self) -> None:
+        _STEPS[pickle.POP_MARK[0]](self)
+        if not isinstance(self.stack[-1], set):
+            raise PickleRefusedError(f"adds to a {type(self.stack[-1]).__name__} as if it were a set")
+
+    def _frozen_set(self) -> None:
+        _STEPS[pickle.POP_MARK[0]](self)
+        _STEPS[pickle.EMPTY_SET[0]](self)
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_STEPS,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _dict,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _frozen_set,
+    }
 
 
 class Token:
@@ -160,6 +201,26 @@ class StandIn:
     def dense(self) -> Array:
         """The array, in memory of its own or the pickle's; only when `shape` is known to be right."""
         raise PickleRefusedError("has an array without numbers")
+
+
+def _require_keys(keys: Sequence[object]) -> None:
+    for key in keys:
+        if any(not _is_key(part) for part in (key if isinstance(key, tuple) else (key,))):
+            raise PickleRefusedError(f"has a dictionary whose key is a {type(key).__name__} with more in it")
+
+
+def _is_key(value: object) -> bool:
+    return value is None or isinstance(value, str | bytes | int | float | StandIn | Token)
+
+
+def _said(value: object) -> str:
+    """A short text, else the type alone."""
+    return repr(value) if isinstance(value, str) and len(value) < 20 else f"a {type(value).__name__}"
+
+
+def _short(text: str) -> str:
+    """What an error repeats of words that are not ours, on one line."""
+    return " ".join(text[:_LONGEST].split()) + ("..." if len(text) > _LONGEST else "")
 
 
 def is_shape(value: object) -> TypeGuard[tuple[int, ...]]:
@@ -221,7 +282,7 @@ class _Numbers(StandIn):
         ):
             raise PickleRefusedError("has an array of a form that NumPy does not write")
         if order not in ("C", "F"):
-            raise PickleRefusedError(f"has an array in the order {order!r}; expected C or F")
+            raise PickleRefusedError(f"has an array in the order {_said(order)}; expected C or F")
         kind = dtype.numpy()
         if math.prod(shape) * kind.itemsize != len(raw):
             raise PickleRefusedError(f"has an array {shape} of {kind} in {len(raw)} bytes")
@@ -256,7 +317,9 @@ class _Sparse(StandIn):
         self._parts = tuple(_numbers_in(state, name) for name in ("data", "indices", "indptr"))
         shape = state.get("_shape") if isinstance(state, dict) else None
         if not is_shape(shape) or len(shape) != 2:
-            raise PickleRefusedError(f"has a sparse matrix of the shape {shape!r}")
+            raise PickleRefusedError(
+                f"has a sparse matrix whose shape is {_said(shape)}; expected two numbers"
+            )
         self.shape = shape
 
     def dense(self) -> Array:
@@ -301,7 +364,8 @@ def _array_of(raw: object, dtype: object, shape: object, order: object, axes: ob
 def _dtype(code: object, _align: object = False, _copy: object = False) -> _Dtype:
     if not isinstance(code, str) or code not in _KINDS:
         objects = isinstance(code, str) and code.startswith("O")
-        raise PickleRefusedError(f"has an array of {'objects' if objects else repr(code)}; expected numbers")
+        kind = "objects" if objects else _said(code)
+        raise PickleRefusedError(f"has an array of {kind}; expected numbers")
     return _Dtype(code)
 
 
@@ -312,7 +376,7 @@ def _dtype_or_object(code: object, *options: object) -> _Dtype:
 def _text(text: object, codec: object) -> str:
     """Bytes as Python 3 writes them in older protocols. They stay a text until used: a copy each time could be many."""
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
-        raise PickleRefusedError(f"encodes a {type(text).__name__} by {codec!r}; expected a text by 'latin1'")
+        raise PickleRefusedError(f"encodes {_said(text)} by {_said(codec)}; expected a text by latin1")
     return text
 
 

@@ -1,6 +1,5 @@
 """VGGFace2's ResNet-50 (arXiv 1710.08092), which recognises people: what it says of two pictures should be alike."""
 
-import pickletools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import ModelError
 from ...runtime.files import read_small_file
 from ..checkpoints import load_state, require_fit
-from ..pickles import ARRAYS, REFUSED, PickleReader, PickleRefusedError, dense
+from ..pickles import ARRAYS, REFUSED, PickleReader, PickleRefusedError, dense, end_of_pickle
 from ..resnet import ResNet50
 
 __all__ = ["VGGFACE_FILE", "VggFace", "load_vggface"]
@@ -65,7 +64,7 @@ def load_vggface(path: Path) -> VggFace:
 def _pickled(path: Path) -> dict[str, Tensor]:
     content = read_small_file(path, _MOST_BYTES, _WHAT, ModelError)
     try:
-        _require_few_steps(content)
+        end_of_pickle(content, REFUSED, _MOST_STEPS)
         arrays = PickleReader(content, ARRAYS).load()
         if not isinstance(arrays, Mapping):
             raise PickleRefusedError(f"holds a {type(arrays).__name__}, not arrays by name")
@@ -83,16 +82,3 @@ def _shape(value: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple):
         raise PickleRefusedError(f"holds a {type(value).__name__} where an array was expected")
     return shape
-
-
-def _require_few_steps(content: bytes) -> None:
-    """What `pickles.end_of_pickle` asks of a pickle, for one with more arrays."""
-    try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-            far = opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= (argument or 0) < _MOST_STEPS
-            if far or number > _MOST_STEPS or opcode.name in REFUSED:
-                raise PickleRefusedError(f"uses {opcode.name}, or so many steps, as no file of arrays needs")
-    except PickleRefusedError:
-        raise
-    except Exception as error:  # genops raises whatever a wrong argument makes of it
-        raise PickleRefusedError(f"is cut short, or no pickle ({error})") from error

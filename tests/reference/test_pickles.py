@@ -236,6 +236,58 @@ def test_a_small_file_cannot_ask_for_much_memory(name):
         tracemalloc.stop()
 
 
+def doubled(times):
+    """The steps of a tuple that holds a tuple twice, and so on: few bytes, 2 ** `times` parts."""
+    return b"N" + b"2\x86" * times
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}" + doubled(200) + b"Ns.",
+        b"\x80\x02}(" + doubled(200) + b"Nu.",
+        b"\x80\x02(" + doubled(200) + b"Nd.",
+        b"\x80\x02}N" + b"\x85" * 4000 + b"Ns.",
+    ],
+)
+def test_a_key_that_takes_for_ever_to_look_up_is_refused(content):
+    assert_refused(content, "has a dictionary whose key is a tuple with more in it")
+
+
+@pytest.mark.parametrize("step", [b"(" + doubled(200) + b"\x90", b"0(" + doubled(200) + b"\x91"])
+def test_what_is_put_into_a_set_is_not_looked_at(step):
+    assert read_any(b"\x80\x04\x8f" + step + b".") == set()
+
+
+def test_keys_may_be_texts_numbers_and_rows_of_them():
+    there = {"a": 1, 2: 3, b"c": 4, (5, "d"): 6, None: 7}
+    assert read_any(pickle.dumps(there, 4)) == there
+
+
+MANY = doubled(18)  # a quarter of a million parts: as a text it would be megabytes
+SAID = {
+    "an order": steps(b"cnumpy.core.numeric\n_frombuffer\n", b"(", "x" * 8, *FLOATS, (1,), MANY, b"tR"),
+    "a sparse shape": steps(
+        *(b"cscipy.sparse.csc\ncsc_matrix\n", b")\x81", b"}("),
+        *(item for name in ("data", "indices", "indptr") for item in (name, *array((1,), "x" * 8))),
+        *("_shape", MANY, b"u", b"b"),
+    ),
+    "a kind of numbers": steps(b"cnumpy\ndtype\n", b"(", MANY, b"tR"),
+    "a codec": steps(b"c_codecs\nencode\n", b"(", "x", MANY, b"tR"),
+    "a long codec": steps(b"c_codecs\nencode\n", ("x", "y" * 5_000_000), b"R"),
+    "a long kind": steps(b"cnumpy\ndtype\n", ("y" * 5_000_000,), b"R"),
+    "a long name": b"c" + b"m" * 5_000_000 + b"\nname\n.",
+    "a long number": b"I" + b"x" * 5_000_000 + b"\n.",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_file_holds_does_not_swell_the_error(name):
+    with pytest.raises(PickleRefusedError) as caught:
+        read_pickle(SAID[name], ARRAYS)
+    assert len(str(caught.value)) < 300
+
+
 def test_the_same_bytes_many_times_cost_nothing_until_they_are_asked_for():
     once = "x" * 8_000_000
     many = b"".join(steps(*array((1_000_000,), b"h\x01"))[2:-1] for _ in range(60))
