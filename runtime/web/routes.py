@@ -165,7 +165,7 @@ async def reset_pose(session: Mine) -> None:
     session.live.reset_pose()
 
 
-@router.post("/api/sessions/{session_id}/live/webrtc", tags=["live"], responses=problems(404, 409))
+@router.post("/api/sessions/{session_id}/live/webrtc", tags=["live"], responses=problems(404, 409, 410))
 async def connect(session: Mine, offer: Offer, request: Request, service: Served) -> Answer:
     """Answer an SDP offer: the camera's video in, the portrait's out."""
     with session.work():

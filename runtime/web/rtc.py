@@ -5,11 +5,13 @@ candidates to be at the address that the client's request came from.
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
-from dataclasses import replace
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,7 +36,7 @@ from .refusals import Refusal
 from .sessions import Session
 from .settings import ServeSettings, is_loopback
 
-__all__ = ["Peer", "answer", "own_offer"]
+__all__ = ["Peer", "answer", "key_frame_size", "own_offer"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,19 +62,20 @@ class Peer:
     async def answer(self, offer: str, client: str) -> str:
         """The SDP answer to an offer of one video both ways, made at the address `client`; Refusal where it is none."""
         try:
-            await self._connection.setRemoteDescription(
-                RTCSessionDescription(own_offer(offer, client), "offer")
-            )
+            with _fault_of_the_offer():
+                await self._connection.setRemoteDescription(
+                    RTCSessionDescription(own_offer(offer, client), "offer")
+                )
+                transceiver = self._connection.getTransceivers()[0]
             self._connection.addTrack(_Output(self._session.live, self._metrics))
-            self._listen_where_told(self._connection.getTransceivers()[0])
-            async with asyncio.timeout(GATHER_SECONDS):
-                await self._connection.setLocalDescription(await self._connection.createAnswer())
-        except Exception as error:  # whatever aiortc's parser makes of a client's text
+            _check_before_decoding(transceiver.receiver, self._settings.limits.frame_pixels, self._cut_off)
+            _listen_at(_own_addresses(self._settings.address), transceiver)
+            with _fault_of_the_offer():
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._connection.setLocalDescription(await self._connection.createAnswer())
+        except Exception:
             await self.close()
-            _log.info("an offer was refused: %r", error)
-            raise Refusal(
-                422, "bad_offer", "This is no offer of one VP8 video that is both sent and received."
-            ) from error
+            raise
         self._start(self._keep_session())
         return str(self._connection.localDescription.sdp)
 
@@ -84,17 +87,9 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _listen_where_told(self, transceiver: Any) -> None:
-        """aiortc listens on every address but loopback ones; we listen on the one that the server was given."""
-        connection = transceiver.receiver.transport.transport.iceGatherer._connection
-        addresses = _own_addresses(self._settings.host)
-        if addresses is not None:
-            original = connection.get_component_candidates
-
-            def gather(component: int, **_found: Any) -> Any:
-                return original(component=component, addresses=addresses)
-
-            connection.get_component_candidates = gather
+    def _cut_off(self, width: int, height: int) -> None:
+        _log.info("a peer sent frames of %dx%d pixels and was cut off", width, height)
+        self._over.set()
 
     def _track(self, track: MediaStreamTrack) -> None:
         self._start(self._receive(track))
@@ -102,17 +97,12 @@ class Peer:
 
     async def _receive(self, track: MediaStreamTrack) -> None:
         """Take every frame as it comes, so that none wait in aiortc's queue; only the newest is looked at."""
-        most = self._settings.limits.frame_pixels
         while True:
             try:
                 frame = await track.recv()
             except MediaStreamError:
                 return
             assert isinstance(frame, av.VideoFrame)
-            if frame.width * frame.height > most:
-                _log.info("a peer sent frames of %dx%d pixels and was cut off", frame.width, frame.height)
-                self._over.set()
-                return
             self._metrics.count("reenact_frames_total", transport="webrtc", direction="in")
             if self._waiting is not None:
                 self._metrics.count("reenact_drops_total", cause="conversion was busy")
@@ -156,6 +146,18 @@ class Peer:
         task.add_done_callback(self._tasks.discard)
 
 
+@contextlib.contextmanager
+def _fault_of_the_offer() -> Iterator[None]:
+    """Whatever aiortc makes of a client's text."""
+    try:
+        yield
+    except Exception as error:
+        _log.info("an offer was refused: %r", error)
+        raise Refusal(
+            422, "bad_offer", "This is no offer of one VP8 video that is both sent and received."
+        ) from error
+
+
 class _Output(VideoStreamTrack):
     """The pictures of a portrait as a video track; always the newest one, at the time of the frame behind it."""
 
@@ -187,30 +189,46 @@ class _Output(VideoStreamTrack):
 
 
 _TIME_BASE = Fraction(1, CLOCK)
-_peers: WeakKeyDictionary[Session, Peer] = WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class _Place:
+    """What a session has of a peer; whoever changes that waits for its turn."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    peer: Peer | None = None
+
+    async def hang_up(self) -> None:
+        async with self.turn:
+            await self.clear()
+
+    async def clear(self) -> None:
+        """End the peer there is; in one's turn."""
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            await peer.close()
+
+
+_places: WeakKeyDictionary[Session, _Place] = WeakKeyDictionary()
 
 
 async def answer(session: Session, metrics: Metrics, settings: ServeSettings, offer: str, client: str) -> str:
     """Connect a session to the peer at the address `client` that made an SDP offer; ends its last connection.
 
-    Raises Refusal where the offer is none, or this server speaks no WebRTC.
+    Raises Refusal where the offer is none, the session is over, or this server speaks no WebRTC.
     """
     if not settings.webrtc:
         raise Refusal(409, "no_webrtc", "This server was started without WebRTC; use the WebSocket.")
-    before = _peers.pop(session, None)
-    if before is not None:
-        await before.close()
-    peer = Peer(session, metrics, settings)
-    if before is None:
-        session.closing.append(partial(_hang_up, session))
-    _peers[session] = peer
-    return await peer.answer(offer, client)
-
-
-async def _hang_up(session: Session) -> None:
-    peer = _peers.pop(session, None)
-    if peer is not None:
-        await peer.close()
+    place = _places.get(session)
+    if place is None:
+        place = _places[session] = _Place()
+        session.closing.append(place.hang_up)
+    async with place.turn:
+        await place.clear()
+        if session.closed.is_set():
+            raise Refusal(410, "closed", "The session is over.")
+        place.peer = Peer(session, metrics, settings)
+        return await place.peer.answer(offer, client)
 
 
 def own_offer(offer: str, client: str) -> str:
@@ -240,12 +258,59 @@ def own_offer(offer: str, client: str) -> str:
     return str(description)
 
 
-def _own_addresses(host: str) -> list[str] | None:
+def key_frame_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a whole VP8 frame gives to all from it on; None where it gives none (RFC 6386, 9.1)."""
+    if len(content) < 10 or content[0] & 1 or content[3:6] != b"\x9d\x01\x2a":
+        return None
+    width, height = (int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    return width, height
+
+
+class _Checked(queue.Queue[Any]):
+    """On its way to aiortc's decoder: what would become larger than `most` pixels does not get there."""
+
+    def __init__(self, most: int, cut_off: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self._most, self._cut_off = most, cut_off
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """A codec and a whole frame, or None at the end."""
+        size = None if item is None else key_frame_size(item[1].data)
+        if size is not None and size[0] * size[1] > self._most:
+            self._cut_off(*size)
+        else:
+            super().put(item, block, timeout)
+
+
+def _check_before_decoding(receiver: Any, most: int, cut_off: Callable[[int, int], None]) -> None:
+    """VP8 allows 16383x16383 pixels, and a few kilobytes are enough for them."""
+    if not isinstance(getattr(receiver, _DECODER_QUEUE, None), queue.Queue):
+        raise RuntimeError("this aiortc hands frames to its decoder in another way than those known here")
+    setattr(receiver, _DECODER_QUEUE, _Checked(most, cut_off))
+
+
+_DECODER_QUEUE = "_RTCRtpReceiver__decoder_queue"
+
+
+def _listen_at(addresses: list[str] | None, transceiver: Any) -> None:
+    """aiortc listens on every address but loopback ones; we listen on the one that the server was given."""
+    if addresses is None:
+        return
+    connection = transceiver.receiver.transport.transport.iceGatherer._connection
+    original = connection.get_component_candidates
+
+    def gather(component: int, **_found: Any) -> Any:
+        return original(component=component, addresses=addresses)
+
+    connection.get_component_candidates = gather
+
+
+def _own_addresses(address: str) -> list[str] | None:
     """Where to listen for media; None: on every address of this machine."""
-    if is_loopback(host):
-        return ["::1"] if ":" in host else ["127.0.0.1"]
-    address = ipaddress.ip_address(host)
-    return None if address.is_unspecified else [str(address)]
+    if is_loopback(address):
+        return ["::1"] if ":" in address else ["127.0.0.1"]
+    own = ipaddress.ip_address(address)
+    return None if own.is_unspecified else [str(own)]
 
 
 def _pixels(frame: av.VideoFrame) -> Image:

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -62,6 +63,7 @@ def serve(settings: ServeSettings, started: Callable[[], None]) -> None:
             f"--host {settings.host} --port {settings.port}: cannot listen there ({error.strerror}); "
             "choose another port"
         ) from error
+    settings = replace(settings, listening=probe.getsockname()[0])
     with probe:
         _Server(config(create_app(Service(settings)), settings), started).run(sockets=[probe])
 

@@ -67,6 +67,8 @@ class ServeSettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    listening: str | None = None
+    """The address that was found for `host`, where that is a name."""
     token: str | None = None
     """None lets everybody in who reaches the address, which is then a loopback address."""
     allowed_hosts: tuple[str, ...] = ()
@@ -77,6 +79,11 @@ class ServeSettings:
     backend: str = "auto"
     precision: Precision = "auto"
     limits: WebLimits = field(default_factory=WebLimits)
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, for media too."""
+        return self.listening or self.host
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and self.token is None:

@@ -109,12 +109,11 @@ def test_a_message_larger_than_any_frame_ends_the_line_before_it_is_whole(serve,
     with serve(frame_bytes=10_000) as running, running.client() as client:
         session = web.open_session(client)
         with websockets.connect(f"ws://127.0.0.1:{running.port}{session}/live") as line:
-            with pytest.raises(ConnectionClosed) as closed:
-                for _ in range(40):
-                    line.send([bytes(9_000)] * 4)
+            with contextlib.suppress(ConnectionClosed):
+                line.send([bytes(9_000)] * 4)
+                while True:
                     line.recv(timeout=5)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1009
+            assert line.close_code == 1009
         assert client.get(session).status_code == 200
 
 

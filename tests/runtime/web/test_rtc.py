@@ -1,15 +1,23 @@
 """WebRTC with a real peer: pictures come back, addresses are the right ones, and bad offers end in a refusal."""
 
 import asyncio
+from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from reenact.runtime.watermark import read_mark
 
+ice = pytest.importorskip("aioice.ice", reason="the server needs the extra [web], which is not installed")
 aiortc = pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
 av = pytest.importorskip("av")
 httpx = pytest.importorskip("httpx", reason="the server's tests need httpx, which is not installed")
-from reenact.runtime.web.rtc import _own_addresses, own_offer  # noqa: E402
+from aiortc.codecs import vpx  # noqa: E402
+from reenact.runtime.web import rtc  # noqa: E402
+from reenact.runtime.web import server as server_module  # noqa: E402
+from reenact.runtime.web.refusals import Refusal  # noqa: E402
+from reenact.runtime.web.rtc import _own_addresses, key_frame_size, own_offer  # noqa: E402
+from reenact.runtime.web.settings import ServeSettings  # noqa: E402
 
 
 class Camera(aiortc.VideoStreamTrack):  # type: ignore[misc, name-defined]
@@ -33,7 +41,8 @@ class Viewer:
     def __init__(self, url, session, frames):
         self.url, self.session = url, session
         self.connection = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
-        self.connection.addTransceiver(Camera(frames), direction="sendrecv")
+        self.camera = Camera(frames)
+        self.connection.addTransceiver(self.camera, direction="sendrecv")
         self.pictures, self.times, self.answer = [], [], ""
         self.connection.on("track", lambda track: asyncio.ensure_future(self.watch(track)))
 
@@ -69,7 +78,8 @@ def viewing(url, session, frames, work):
             await viewer.connect()
             return await work(viewer)
         finally:
-            await viewer.connection.close()
+            async with asyncio.timeout(10):
+                await viewer.connection.close()
 
     return asyncio.run(running())
 
@@ -136,7 +146,58 @@ def test_a_new_offer_takes_the_place_of_the_last_connection(server, client, sess
     )
 
 
-def test_a_peer_that_sends_huge_frames_is_cut_off(server, client, session, web):
+def test_of_two_offers_at_once_one_connection_stays_and_ends_with_the_session(
+    server, client, session, camera_frames, web, monkeypatch
+):
+    made = []
+
+    class Noted(rtc.Peer):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(rtc, "Peer", Noted)
+
+    async def both():
+        viewers = [Viewer(server.url, session, camera_frames) for _ in range(4)]
+        await asyncio.gather(*(viewer.connect() for viewer in viewers))
+        await viewers[0].until(lambda: any(len(viewer.pictures) > 3 for viewer in viewers))
+        open_ones = [peer for peer in made if peer._connection.connectionState != "closed"]
+        await asyncio.to_thread(client.delete, session)
+        for viewer in viewers:
+            await viewer.connection.close()
+        return len(open_ones)
+
+    assert asyncio.run(both()) == 1
+    assert len(made) == 4
+    assert [peer._connection.connectionState for peer in made] == ["closed"] * 4
+    web.wait_for(
+        lambda: 'reenact_connections{transport="webrtc"} 0' in client.get("/metrics").text, "all to end"
+    )
+
+
+def test_a_session_that_is_over_takes_no_offer(server, client, web):
+    session = server.service.sessions.get(web.open_session(client).rpartition("/")[2])
+    server.run(server.service.sessions.close(session))
+    with pytest.raises(Refusal) as refusal:
+        server.run(
+            rtc.answer(session, server.service.metrics, server.service.settings, offer_with(), "127.0.0.1")
+        )
+    assert (refusal.value.status, refusal.value.code) == (410, "closed")
+
+
+def test_a_peer_that_sends_huge_frames_is_cut_off_before_one_is_decoded(
+    server, client, session, web, monkeypatch
+):
+    decoded, original = [], vpx.Vp8Decoder.decode
+
+    def noting(self, frame):
+        frames = original(self, frame)
+        decoded.extend((frame.width, frame.height) for frame in frames)
+        return frames
+
+    monkeypatch.setattr(vpx.Vp8Decoder, "decode", noting)
+
     async def work(viewer):
         await viewer.until(
             lambda: viewer.connection.connectionState == "closed" or len(viewer.pictures) > 20, 20
@@ -144,7 +205,85 @@ def test_a_peer_that_sends_huge_frames_is_cut_off(server, client, session, web):
         return len(viewer.pictures)
 
     assert viewing(server.url, session, [np.zeros((1200, 1600, 3), np.uint8)], work) == 0
+    assert (1600, 1200) not in decoded
     assert client.get(session).status_code == 200
+
+
+def test_frames_of_another_size_are_followed(server, client, session, camera_frames, web):
+    """As when a phone is turned."""
+    client.patch(f"{session}/live", json={"size": 256})
+    upright = [np.ascontiguousarray(frame[:, 140:500]) for frame in camera_frames]
+
+    async def work(viewer):
+        await viewer.until(lambda: len(viewer.pictures) > 10)
+        viewer.camera.frames = upright
+        before = len(viewer.pictures)
+        await viewer.until(lambda: len(viewer.pictures) > before + 20)
+        live = server.service.sessions.get(session.rpartition("/")[2]).live
+        await viewer.until(lambda: live._stage.live.status.input_size == (360, 480))
+
+    viewing(server.url, session, camera_frames, work)
+    assert client.get(session).json()["status"]["problem"] is None
+
+
+def test_a_peer_that_falls_silent_is_noticed_and_its_session_ends(serve, web, camera_frames, monkeypatch):
+    """It takes and answers nothing any more, without a goodbye; noticed after 30 s, which are shorter here."""
+    monkeypatch.setattr(ice, "CONSENT_INTERVAL", 0.3)
+    with serve(sessions=1, reconnect_seconds=0.5) as running, running.client() as client:
+        session = web.open_session(client)
+
+        async def work(viewer):
+            await viewer.until(lambda: len(viewer.pictures) > 3)
+            transport = viewer.connection.getTransceivers()[0].receiver.transport.transport
+            for protocol in transport._connection._protocols:
+                protocol.datagram_received = lambda *packet: None
+
+            def counted():
+                return client.get("/metrics").text
+
+            assert 'reenact_connections{transport="webrtc"} 1' in await asyncio.to_thread(counted)
+            async with asyncio.timeout(20):
+                while 'reenact_connections{transport="webrtc"} 0' not in await asyncio.to_thread(counted):
+                    await asyncio.sleep(0.1)
+
+        viewing(running.url, session, camera_frames, work)
+        web.wait_for(lambda: client.get("/api/health").json()["sessions"] == 0, "the session to end")
+        assert list(running.folder.iterdir()) == []
+
+
+def key_frame(width, height):
+    codec = av.CodecContext.create("libvpx", "w")
+    codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
+    codec.time_base = Fraction(1, 30)
+    frame = av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
+def test_the_size_of_a_key_frame_is_read_before_it_is_decoded():
+    whole = key_frame(1600, 1200)
+    assert key_frame_size(whole) == (1600, 1200)
+    assert key_frame_size(key_frame(16, 32)) == (16, 32)
+    assert key_frame_size(bytes([whole[0] | 1]) + whole[1:]) is None, "no key frame"
+    assert key_frame_size(whole[:9]) is None, "no decoder makes anything of so little"
+    assert key_frame_size(b"") is None
+
+
+def test_a_frame_that_is_too_large_never_gets_into_the_decoders_queue():
+    cut = []
+    checked = rtc._Checked(1_000_000, lambda *size: cut.append(size))
+    small = key_frame(640, 480)
+    large = small[:6] + (4096).to_bytes(2, "little") * 2 + small[10:]
+    for content in (small, large):
+        checked.put(("VP8", SimpleNamespace(data=content)))
+    checked.put(None)
+    assert cut == [(4096, 4096)]
+    assert checked.qsize() == 2
+
+
+def test_an_aiortc_that_decodes_in_another_way_is_not_taken_for_one_that_is_checked():
+    with pytest.raises(RuntimeError, match="aiortc"):
+        rtc._check_before_decoding(SimpleNamespace(), 1, lambda *size: None)
 
 
 OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
@@ -231,3 +370,14 @@ def test_where_media_is_listened_for():
     assert _own_addresses("::1") == ["::1"]
     assert _own_addresses("192.168.1.5") == ["192.168.1.5"]
     assert _own_addresses("0.0.0.0") is None
+
+
+def test_where_media_is_listened_for_when_the_server_was_given_a_name(monkeypatch):
+    """The name is looked up once, when the server starts; 127.1 is one that every machine knows."""
+    seen = []
+    monkeypatch.setattr(server_module, "Service", lambda settings: seen.append(settings))
+    monkeypatch.setattr(server_module, "create_app", lambda service: None)
+    monkeypatch.setattr(server_module._Server, "run", lambda self, sockets: None)
+    server_module.serve(ServeSettings(host="127.1", port=0, token="correct-horse-battery"), lambda: None)
+    assert (seen[0].host, seen[0].address) == ("127.1", "127.0.0.1")
+    assert _own_addresses(seen[0].address) == ["127.0.0.1"]
