@@ -1,9 +1,11 @@
-"""Does a live session stay as it is? Memory, latency and stalls while a clip is played round and round for minutes.
+"""Does a live run stay as it is? Memory, latency and stalls while a clip is played round and round for minutes.
 
-`python -m reenact.benchmarks.soak [CLIP] [--minutes 30] [--size 256] [--json FILE]`. Without a clip the project films
-its own moving head. Ends with 1 where memory has grown by more than 20 MB since the first minute, the 95th percentile
-of latency in the last minute is over that of the second by more than 20 %, or two pictures came more than 250 ms
-apart. Needs Linux, which tells how much memory a process has.
+`python -m reenact.benchmarks.soak [CLIP] [--minutes 30] [--size 256] [--window] [--record FILE] [--json FILE]`. Runs
+what `reenact live` runs, with a recording; in place of the window, unless it is asked for, something that shows
+nothing. Without a clip the project films its own moving head. Ends with 1 where memory has grown by more than 20 MB
+since the first minute, the 95th percentile of latency in the last minute is over that of the second by more than
+20 %, two pictures came more than 250 ms apart, or the recording is not whole. Needs Linux, which tells how much memory
+a process has.
 """
 
 import argparse
@@ -11,7 +13,8 @@ import json
 import os
 import sys
 import tempfile
-import time
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -22,14 +25,18 @@ import numpy as np
 
 from ..runtime import assets
 from ..runtime.engines import Engines
-from ..runtime.live import LiveSession
+from ..runtime.live import LiveSession, Presented
+from ..runtime.live_loop import LiveLoop, LiveStats
 from ..runtime.media.camera import CameraFeed
-from ..runtime.media.frame import Frame
+from ..runtime.media.frame import Frame, Image
 from ..runtime.media.inputs import FileInput
+from ..runtime.media.limits import Limits
+from ..runtime.media.reader import VideoReader
 from ..runtime.media.writer import open_writer
 from ..runtime.moving_head import MovingHead
+from ..runtime.window import PreviewWindow, Window
 
-__all__ = ["Minute", "faults", "main"]
+__all__ = ["Minute", "Minutes", "Soaked", "faults", "main", "run"]
 
 MOST_GROWTH_MB = 20.0
 MOST_DRIFT = 1.2
@@ -103,55 +110,128 @@ def _remark(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _one_minute(session: LiveSession, feed: CameraFeed, seconds: float) -> Minute:
-    before = _processor_time()
-    ends = time.perf_counter() + seconds
-    latencies: list[float] = []
-    last: float | None = None
-    longest = 0.0
-    number = 0
-    while time.perf_counter() < ends:
-        if feed.error is not None:
-            raise feed.error
-        picture = session.newest(number, 0.05)
-        if picture is None:
-            continue
-        session.shown(picture)
-        now = time.perf_counter()
-        number = picture.number
-        longest = max(longest, 0.0 if last is None else now - last)
-        last = now
-        latencies.append(now - picture.captured)
-    if last is not None:
-        longest = max(longest, time.perf_counter() - last)
-    p50, p95 = 1000 * np.percentile(latencies, (50, 95)) if latencies else (np.inf, np.inf)
-    whole, busy, own = (now - then for now, then in zip(_processor_time(), before, strict=True))
-    return Minute(
-        len(latencies),
-        round(float(p50), 2),
-        round(float(p95), 2),
-        round(1000 * longest, 1),
-        round(_memory_mb(), 1),
-        session.status.step,
-        round(100 * max(0.0, busy - own) / max(whole, 1e-9), 1),
-    )
+class _NoScreen:
+    """In place of a window: takes pictures at once, and nobody presses a key."""
+
+    def show(self, picture: Image) -> None:
+        """Nothing is seen."""
+
+    def key(self) -> str | None:
+        """None is pressed."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-def run(engines: Engines, clip: Path, minutes: int, side: int, seconds: float = 60.0) -> list[Minute]:
-    """Play `clip` for so many minutes into a session of `side` x `side` pixels; prints a line for each."""
-    with LiveSession(engines, size=(side, side), tell=_remark) as session:
-        session.set_photo(assets.portrait("grace_hopper"))
-        feed = CameraFeed(partial(FileInput, clip, loop=True), session.offer, session.announce)
-        done: list[Minute] = []
-        try:
-            while len(done) < minutes:
-                done.append(_one_minute(session, feed, seconds))
+class _Watched(LiveSession):
+    """A session that notes when each picture was shown."""
+
+    def __init__(self, engines: Engines, size: tuple[int, int]) -> None:
+        super().__init__(engines, size=size, tell=_remark)
+        self.seen: deque[tuple[float, float]] = deque()  # when it was shown, and its latency, in seconds
+
+    def shown(self, picture: Presented) -> None:
+        """As every session does."""
+        super().shown(picture)
+        now = self.clock()
+        self.seen.append((now, now - picture.captured))
+
+
+class Minutes:
+    """Measures minute after minute. A gap counts in the minute in which it ends, or goes on, wherever it began."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._before = _processor_time()
+
+    def next(self, seen: Sequence[tuple[float, float]], now: float, step: int) -> Minute:
+        """The minute that ends `now`, with the pictures `seen` in it: when, and their latency, in seconds."""
+        times = [*(() if self._last is None else (self._last,)), *(time for time, _ in seen)]
+        self._last = times[-1] if times else None
+        gaps = np.diff([*times, now]) if times else np.array([np.inf])
+        latencies = [latency for _, latency in seen]
+        p50, p95 = 1000 * np.percentile(latencies, (50, 95)) if latencies else (np.inf, np.inf)
+        used = _processor_time()
+        whole, busy, own = (after - then for after, then in zip(used, self._before, strict=True))
+        self._before = used
+        return Minute(
+            len(seen),
+            round(float(p50), 2),
+            round(float(p95), 2),
+            round(1000 * float(gaps.max()), 1),
+            round(_memory_mb(), 1),
+            step,
+            round(100 * max(0.0, busy - own) / max(whole, 1e-9), 1),
+        )
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """What a whole run was like."""
+
+    minutes: list[Minute]
+    drops: dict[str, int]  # cause -> frames, or output -> pictures
+    recording: list[str]  # what is wrong with it
+
+
+def run(
+    engines: Engines,
+    clip: Path,
+    minutes: int,
+    side: int,
+    record: Path,
+    *,
+    seconds: float = 60.0,
+    window: Window | None = None,
+) -> Soaked:
+    """Play `clip` for so many minutes of `seconds`, `side` x `side` pixels, and record it; prints a line for each."""
+    done: list[Minute] = []
+    stop = threading.Event()
+    with _Watched(engines, (side, side)) as session:
+        loop = LiveLoop(
+            session,
+            lambda: CameraFeed(partial(FileInput, clip, loop=True), session.offer, session.announce),
+            [assets.portrait("grace_hopper")],
+            window=window or _NoScreen(),
+            record=record,
+        )
+
+        def measure() -> None:
+            measured = Minutes()
+            while len(done) < minutes and not stop.wait(seconds):
+                seen = [session.seen.popleft() for _ in range(len(session.seen))]
+                done.append(measured.next(seen, session.clock(), session.status.step))
                 sys.stdout.write(f"minute {len(done)}: {done[-1]}\n")
                 sys.stdout.flush()
+            stop.set()
+
+        measuring = threading.Thread(target=measure, name="reenact-soak")
+        measuring.start()
+        try:
+            stats = loop.run(stop=stop)
         finally:
-            feed.close()
-        sys.stdout.write(f"dropped: {session.status.drops}\n")
-    return done
+            stop.set()
+            measuring.join()
+    drops = {**stats.status.drops, **stats.outputs_dropped}
+    sys.stdout.write(f"dropped: {drops}\n")
+    return Soaked(done, drops, _recording_faults(stats, record, minutes * seconds))
+
+
+def _recording_faults(stats: LiveStats, record: Path, seconds: float) -> list[str]:
+    """What is wrong with the recording: is it there, to its end, with its pictures?"""
+    found = list(stats.faults)
+    if stats.recordings != (str(record),):
+        return [*found, f"recorded were {', '.join(stats.recordings) or 'no files'}; {record} was asked for"]
+    with VideoReader(record, limits=Limits(max_seconds=2 * seconds + 60)) as reader:
+        frames, last = 0, 0.0
+        for frame in reader:
+            frames, last = frames + 1, frame.time
+    if last < 0.95 * seconds - 2:
+        found.append(f"the recording ends after {last:.1f} s of {seconds:.1f} s")
+    if frames < 0.95 * stats.pictures:
+        found.append(f"{frames} of {stats.pictures} pictures are in the recording")
+    return found
 
 
 def main() -> None:
@@ -160,17 +240,20 @@ def main() -> None:
     parser.add_argument("clip", nargs="?", type=Path)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--window", action="store_true", help="show it, too")
+    parser.add_argument("--record", type=Path, help="keep the recording")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with Engines() as engines, tempfile.TemporaryDirectory() as folder:
         clip = options.clip or Path(folder) / "head.mp4"
         if options.clip is None:
             _film_moving_head(engines, clip)
-        minutes = run(engines, clip, options.minutes, options.size)
-    found = faults(minutes)
+        window = PreviewWindow("reenact soak", (options.size, options.size)) if options.window else None
+        record = options.record or Path(folder) / "live.mp4"
+        soaked = run(engines, clip, options.minutes, options.size, record, window=window)
+    found = faults(soaked.minutes) + soaked.recording
     if options.json:
-        record = {"minutes": [asdict(minute) for minute in minutes], "faults": found}
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+        options.json.write_text(json.dumps({**asdict(soaked), "faults": found}, indent=1) + "\n")
     for fault in found:
         sys.stdout.write(f"fault: {fault}\n")
     sys.exit(1 if found else 0)

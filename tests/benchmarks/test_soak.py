@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from reenact.benchmarks import soak
-from reenact.benchmarks.soak import Minute, faults
+from reenact.benchmarks.soak import Minute, Minutes, faults
 from reenact.runtime.engines import Engines
+from reenact.runtime.media.reader import VideoReader
+from reenact.runtime.media.writer import VideoSink
 
 GOOD = Minute(
     pictures=1800,
@@ -52,22 +54,69 @@ def test_one_minute_tells_nothing():
     assert faults([GOOD]) == ["two whole minutes are the least that tells anything"]
 
 
-def test_a_short_soak_measures_every_minute(models_home, tmp_path, capsys, monkeypatch):
+def seen(*times, latency=0.02):
+    return [(float(time), latency) for time in times]
+
+
+def test_a_gap_across_two_minutes_counts():
+    measured = Minutes()
+    first = measured.next(seen(0.1, 0.2, 0.3), now=0.4, step=0)
+    assert (first.pictures, first.longest_gap_ms) == (3, pytest.approx(100))
+    second = measured.next(seen(1.0, 1.1), now=1.2, step=1)
+    assert (second.pictures, second.longest_gap_ms) == (2, pytest.approx(700))  # 0.3 to 1.0
+    assert second.latency_p50_ms == pytest.approx(20)
+    third = measured.next([], now=3.2, step=1)
+    assert (third.pictures, third.longest_gap_ms) == (0, pytest.approx(2100))  # it goes on
+    fourth = measured.next(seen(3.6), now=3.7, step=1)
+    assert fourth.longest_gap_ms == pytest.approx(2500)
+
+
+def test_a_minute_without_any_picture_is_a_stall():
+    minute = Minutes().next([], now=60, step=0)
+    assert minute.longest_gap_ms == float("inf")
+    assert any("two pictures came" in fault for fault in faults([GOOD, minute, GOOD]))
+
+
+@pytest.fixture
+def head(models_home, tmp_path, monkeypatch):
+    """Engines and a short film of the moving head."""
     monkeypatch.setattr(soak, "CLIP_SECONDS", 1.5)
     with Engines() as engines:
         clip = tmp_path / "head.mp4"
         soak._film_moving_head(engines, clip)
-        minutes = soak.run(engines, clip, 2, 128, seconds=1.2)
+        yield engines, clip
+
+
+def test_a_short_soak_measures_every_minute_and_its_recording(head, tmp_path, capsys):
+    soaked = soak.run(*head, 2, 128, tmp_path / "live.mp4", seconds=1.5)
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         "minute 1",
         "minute 2",
         "dropped",
     ]
-    assert minutes[1].pictures > 3
-    assert 0 < minutes[1].latency_p50_ms <= minutes[1].latency_p95_ms
-    assert minutes[1].longest_gap_ms >= 1000 / 31
-    assert 50 < minutes[1].memory_mb < 3000
-    assert 0 <= minutes[1].others_percent <= 100
+    minute = soaked.minutes[1]
+    assert minute.pictures > 3
+    assert 0 < minute.latency_p50_ms <= minute.latency_p95_ms
+    assert minute.longest_gap_ms >= 1000 / 31
+    assert 50 < minute.memory_mb < 3000
+    assert 0 <= minute.others_percent <= 100
+    assert soaked.recording == []
+    with VideoReader(tmp_path / "live.mp4") as reader:
+        assert len(list(reader)) > 10
+
+
+def test_a_recording_that_ends_early_is_a_fault(head, tmp_path, monkeypatch):
+    write = VideoSink.write
+    monkeypatch.setattr(VideoSink, "write", lambda self, frame: full_after(self, frame, write))
+    soaked = soak.run(*head, 3, 128, tmp_path / "live.mp4", seconds=1.5)
+    assert any("OSError: made" in fault for fault in soaked.recording)
+    assert any("the recording ends after" in fault for fault in soaked.recording)
+
+
+def full_after(sink, frame, write):
+    if frame.time > 0.6:
+        raise OSError("made")
+    write(sink, frame)
 
 
 @pytest.mark.slow
@@ -79,4 +128,6 @@ def test_three_minutes_leave_a_session_as_it_is(
     with Engines() as engines:
         clip = tmp_path / "head.mp4"
         soak._film_moving_head(engines, clip)
-        assert faults(soak.run(engines, clip, 3, 256)) == []
+        soaked = soak.run(engines, clip, 3, 256, tmp_path / "live.mp4")
+    assert faults(soaked.minutes) == []
+    assert soaked.recording == []
