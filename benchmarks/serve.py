@@ -51,7 +51,8 @@ def table(cases: list[Case], machine: str) -> str:
     lines = [
         f"{machine}",
         "",
-        "| connection | size | pictures a second | slowest second | latency, ms | cores busy | others, cores | reduced |",
+        "| connection | size | pictures a second | slowest second | latency, ms | cores busy | others, cores "
+        "| reduced |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [

@@ -156,7 +156,7 @@ async function measure() {
   $("fps").value = on && rate !== null ? Math.round(rate) : "–";
   const latency = on ? await stage.latency(status?.latency_ms ?? null) : null;
   $("latency").value = latency === null ? "–" : Math.round(latency);
-  $("transport").value = { webrtc: "WebRTC", websocket: "WebSocket" }[stage.transport] ?? "–";
+  $("transport").value = (on && { webrtc: "WebRTC", websocket: "WebSocket" }[stage.transport]) || "–";
 }
 
 /** Everything that depends on the state of connection, camera and portrait. */
@@ -194,7 +194,7 @@ function sayStatus(open, on) {
 function cover(open) {
   view.hint(open && stage.state === "on" ? (HINTS[status?.state] ?? "") : "");
   if (connection.state === "busy") {
-    return view.cover("All places are taken", `${connection.text} Trying again every ${connection.wait} seconds.`);
+    return view.cover("All places are taken", `As soon as one is free you are in. Trying again every ${connection.wait} seconds.`);
   }
   if (connection.state === "refused") return view.cover("The server does not let you in", connection.text);
   if (connection.state === "lost") return view.cover("Disconnected", connection.text);

@@ -27,13 +27,14 @@ export class View {
     this.#stream.srcObject = stream;
     this.#stream.hidden = what !== "stream";
     this.#canvas.hidden = what !== "canvas";
-    $("still").hidden = what !== "still";
+    $("still").hidden = what !== "still" || !$("still").src;
   }
 
   /** The picture that is shown while nothing moves. */
   still(blob) {
     URL.revokeObjectURL($("still").src);
     $("still").src = URL.createObjectURL(blob);
+    $("still").hidden = !this.#stream.hidden || !this.#canvas.hidden;
   }
 
   /** Lay a message over the screen. */

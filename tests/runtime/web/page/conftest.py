@@ -23,7 +23,7 @@ LOOK = """(size) => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = size;
   const pen = canvas.getContext("2d");
-  pen.drawImage(shown, 0, 0, size, size);
+  if (shown) pen.drawImage(shown, 0, 0, size, size);
   const { data } = pen.getImageData(0, 0, size, size);
   return Array.from(data).filter((_, index) => index % 4 < 3);
 }"""
@@ -155,6 +155,10 @@ def on(web: SimpleNamespace) -> SimpleNamespace:
         text = page.inner_text(selector)
         return int(text) if text.isdecimal() else 0
 
+    def newest_session(running: Any) -> Any:
+        """Of a server, on which pages of other tests may not have been missed yet."""
+        return list(running.service.sessions._sessions.values())[-1]
+
     def shots(page: Any, name: str) -> None:
         """Screenshots for people, where somebody asked for them."""
         folder = os.environ.get("REENACT_SCREENSHOTS")
@@ -170,6 +174,7 @@ def on(web: SimpleNamespace) -> SimpleNamespace:
         unlike=unlike,
         changes=changes,
         number=number,
+        newest_session=newest_session,
         shots=shots,
         fake_camera=FAKE_CAMERA,
     )

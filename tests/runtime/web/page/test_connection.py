@@ -12,6 +12,7 @@ def test_who_finds_all_places_taken_waits_and_gets_in_when_one_is_free(on, serve
         page, _ = visit(running.url)
         on.says(page, "All places taken")
         page.locator("#cover", has_text="Trying again").wait_for()
+        assert page.locator("#still").is_hidden(), "no broken picture"
         on.shots(page, "busy")
         client.delete(taken)
         on.ready(page)

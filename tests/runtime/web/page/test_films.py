@@ -18,11 +18,6 @@ def driving(tmp_path_factory, models_home):
     return path
 
 
-def only_session(server):
-    [session] = server.service.sessions._sessions.values()
-    return session
-
-
 def test_a_film_is_made_with_progress_saved_and_removed(on, visit, server, web, tmp_path):
     page, notes = visit(accept_downloads=True)
     on.ready(page)
@@ -40,7 +35,7 @@ def test_a_film_is_made_with_progress_saved_and_removed(on, visit, server, web, 
     page.get_by_role("button", name="Remove: breathing and blinking").click()
     assert page.locator("#jobs li").count() == 0
     assert page.evaluate("() => document.activeElement.id") == "job-start", "the focus is not lost"
-    web.wait_for(lambda: not only_session(server).jobs.all(), "the job to be deleted")
+    web.wait_for(lambda: not on.newest_session(server).jobs.all(), "the job to be deleted")
     assert notes.errors == []
 
 
@@ -54,9 +49,9 @@ def test_one_video_after_another_can_drive_films(serve, on, visit, web, driving)
         for _ in range(2):
             page.click("#job-start")
             page.locator("#jobs button", has_text="Save").wait_for(timeout=60_000)
-            web.wait_for(lambda: not only_session(running).photos._videos, "the video to be deleted")
+            web.wait_for(lambda: not on.newest_session(running).photos._videos, "the video to be deleted")
             page.locator("#jobs button", has_text="Remove").click()
-            web.wait_for(lambda: not only_session(running).jobs.all(), "the job to be deleted")
+            web.wait_for(lambda: not on.newest_session(running).jobs.all(), "the job to be deleted")
         assert page.locator("#alert").is_hidden()
         assert notes.errors == []
 
@@ -77,10 +72,10 @@ def test_a_film_that_failed_is_deleted_with_its_row(on, visit, server, web, driv
     page.locator("#news", has_text="The film driving.mp4 failed: It cannot be done.").wait_for(
         state="attached"
     )
-    web.wait_for(lambda: not only_session(server).photos._videos, "the video to be deleted")
-    assert len(only_session(server).jobs.all()) == 1
+    web.wait_for(lambda: not on.newest_session(server).photos._videos, "the video to be deleted")
+    assert len(on.newest_session(server).jobs.all()) == 1
     page.get_by_role("button", name="Dismiss: driving.mp4").click()
-    web.wait_for(lambda: not only_session(server).jobs.all(), "the job to be deleted")
+    web.wait_for(lambda: not on.newest_session(server).jobs.all(), "the job to be deleted")
     assert page.locator("#jobs li").count() == 0
 
 
@@ -131,7 +126,7 @@ def test_a_film_can_be_cancelled_while_it_is_made(on, visit, server, web):
     page.locator("#jobs progress[value]").first.wait_for()
     page.get_by_role("button", name="Cancel: a bit of everything").click()
     assert page.locator("#jobs li").count() == 0
-    web.wait_for(lambda: not only_session(server).jobs.all(), "the job to be deleted")
+    web.wait_for(lambda: not on.newest_session(server).jobs.all(), "the job to be deleted")
     time.sleep(0.5)
     assert page.locator("#jobs li").count() == 0
     assert page.locator("#alert").is_hidden()

@@ -54,6 +54,6 @@ def test_a_recording_that_cannot_be_fetched_is_not_forgotten(on, visit, server, 
         page.click("#record")
     assert length(download.value, tmp_path) > 0.5
     page.locator("#record", has_text="Record").wait_for()
-    [session] = server.service.sessions._sessions.values()
+    session = on.newest_session(server)
     web.wait_for(lambda: not session.recordings._recordings, "the server to delete it")
     assert notes.errors == []

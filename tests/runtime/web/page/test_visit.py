@@ -178,7 +178,7 @@ def test_every_control_of_the_motions_can_be_edited(on, visit, server, web):
         })"""
     )
     assert page.inner_text("#edited") == f"{len(names)} on"
-    [session] = server.service.sessions._sessions.values()
+    session = on.newest_session(server)
     web.wait_for(lambda: set(session.live.settings.edits) == names, "all edits to be taken")
     assert page.locator("#alert").is_hidden()
     on.shots(page, "all_controls")
