@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ from ..media.images import read_image
 from .engines import EnginePool
 from .metrics import Metrics
 from .photos import BUILT_IN, PhotoStore
-from .refusals import Refusal, refusal_of
+from .refusals import Refusal, in_public, refusal_of
 
 __all__ = ["SIZES", "LiveChange", "LivePortrait", "LiveSettings", "LiveStatus"]
 
@@ -105,7 +105,6 @@ class LivePortrait:
         self._loop = asyncio.get_running_loop()
         self.settings = LiveSettings()
         self._stage: _Stage | None = None
-        self._problem: str | None = None
         self.offered = -math.inf
         """When the last camera frame came, of `time.monotonic`."""
         self._changing = asyncio.Lock()
@@ -193,16 +192,14 @@ class LivePortrait:
         """What is going on."""
         stage = self._stage
         if stage is None or self._closed:
-            state: Any = "closed" if self._closed else "failed" if self._problem else "starting"
-            return _empty_status(state, self._problem)
+            return _empty_status("closed" if self._closed else "starting")
         status = stage.live.status
         self._count_drops(status)
-        problem = status.error or self._problem
         return LiveStatus(
             state=status.state,
             photo=status.photo,
-            problem=problem,
-            notice=status.notice,
+            problem=None if status.error is None else in_public(status.error),
+            notice=in_public(status.notice),
             input_fps=status.input_fps,
             fps=status.fps,
             latency_ms=None if status.latency_ms is None else status.latency_ms.p50,
@@ -225,10 +222,10 @@ class LivePortrait:
     async def _follow(self, wanted: LiveSettings) -> None:
         """Another photo on the same stage, or another stage."""
         stage = self._stage
-        same = stage is not None and (stage.system, stage.size, stage.whole) == (
-            wanted.system,
-            wanted.size,
-            wanted.whole,
+        same = (
+            stage is not None
+            and (stage.system, stage.size, stage.whole) == (wanted.system, wanted.size, wanted.whole)
+            and stage.live.status.error is None  # one that has ended is replaced by the next change
         )
         if same and wanted.photo == self.settings.photo:
             return
@@ -271,8 +268,7 @@ class LivePortrait:
                 live, after = stage.live, None
             try:
                 picture = live.newest(after, WAIT_SECONDS)
-            except ReenactError as error:  # it has ended, and tells so in its status
-                self._problem = str(error)
+            except ReenactError:  # it has ended, and tells so in its status
                 time.sleep(WAIT_SECONDS)
                 continue
             if picture is not None:
@@ -330,11 +326,11 @@ def _told(error: ReenactError) -> Refusal:
     return refusal
 
 
-def _empty_status(state: Any, problem: str | None) -> LiveStatus:
+def _empty_status(state: Literal["starting", "closed"]) -> LiveStatus:
     return LiveStatus(
         state=state,
         photo="none",
-        problem=problem,
+        problem=None,
         notice="",
         input_fps=0,
         fps=0,

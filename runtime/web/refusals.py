@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from ...errors import FaceNotFoundError, LimitError, MediaError, ReenactError
 
-__all__ = ["Problem", "Refusal", "refusal_of"]
+__all__ = ["Problem", "Refusal", "in_public", "refusal_of"]
 
 
 class Problem(BaseModel):
@@ -44,14 +44,18 @@ _PATH = re.compile(r"(?<![\w./])(?:/[\w.+@%-]+){2,}/?|\b[A-Z]:\\[\w.+@\\-]+")
 _LONGEST = 400
 
 
-def refusal_of(error: ReenactError, *paths: Path) -> Refusal:
-    """What a client is told of an error of the runtime about files at `paths`, whose names stay with us."""
-    text = str(error)
+def in_public(text: str, *paths: Path) -> str:
+    """A line of the runtime as clients may read it: without the server's paths, and options that they have not."""
     for path in paths:
         text = text.removeprefix(f"{path}: ").replace(str(path), "the file")
     text = _PATH.sub("a file of the server", text)
     text = _OPTIONS.sub("", text).rstrip("; ")[:_LONGEST]
-    text = text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:]
+
+
+def refusal_of(error: ReenactError, *paths: Path) -> Refusal:
+    """What a client is told of an error of the runtime about files at `paths`, whose names stay with us."""
+    text = in_public(str(error), *paths)
     if isinstance(error, FaceNotFoundError):
         return Refusal(422, "no_face", text)
     if isinstance(error, LimitError):

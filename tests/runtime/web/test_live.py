@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reenact.errors import ReenactError
 from reenact.runtime.provenance import verify
 from reenact.runtime.systems.meshwarp.animator import MeshWarp
 
@@ -143,3 +144,26 @@ def test_capabilities_tell_what_may_be_asked_for(client):
     assert "nod" in told["motions"]
     assert {"name": "yaw", "low": -60.0, "high": 60.0} in told["controls"]
     assert told["limits"]["photo_bytes"] > 1_000_000
+
+
+def test_what_ends_the_portrait_is_told_without_paths_and_the_next_change_brings_another(
+    server, client, session, web
+):
+    stage = server.service.sessions.get(session.rpartition("/")[2]).live._stage
+    stage.live.announce("/home/somebody/films/a.mp4 is there already; try it with --overwrite")
+    stage.live._error = ReenactError(
+        "/root/.cache/reenact/engines/ab12 is damaged; try it with --backend cpu"
+    )
+    status = client.get(session).json()["status"]
+    assert status["problem"] == "A file of the server is damaged; try it"
+    assert status["notice"] == "A file of the server is there already; try it"
+    client.patch(f"{session}/live", json={"photo": "grace-hopper"})
+    status = client.get(session).json()["status"]
+    assert (status["state"], status["problem"], status["notice"]) == ("waiting", None, "")
+    assert web.picture(client, session).shape == (384, 384, 3)
+
+
+def test_another_stage_has_no_problem_of_the_one_before(client, session):
+    for size in (256, 512, 256):
+        client.patch(f"{session}/live", json={"size": size})
+        assert client.get(session).json()["status"]["problem"] is None
