@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..files import private_folder
 from ..motion import preset_names
 from .engines import EnginePool
-from .guard import end_process
+from .guard import MAX_SIDE, end_process
 from .metrics import Metrics
 from .photos import PhotoStore
 from .refusals import Refusal
@@ -135,7 +135,7 @@ class Jobs:
             "video": None if wish.video is None else str(photos.video(wish.video).path),
             "backend": self._settings.backend,
             "precision": self._settings.precision,
-            "max_pixels": max(limits.video_pixels, limits.photo_pixels),
+            "max_pixels": max(limits.video_pixels, MAX_SIDE**2),  # photos are kept no larger than that
             "max_seconds": limits.video_seconds,
         }
         job = _Job(secrets.token_urlsafe(9), private_folder(self._folder / secrets.token_hex(16)), made)

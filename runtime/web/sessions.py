@@ -50,7 +50,7 @@ class Session:
         self.folder = folder
         self.photos = PhotoStore(folder, shared.guard, limits)
         self.live = LivePortrait(shared.pool, self.photos, shared.metrics)
-        self.jobs = Jobs(folder, self.photos, shared.pool, self.work, shared.queue, shared.settings)
+        self.jobs = Jobs(folder, self.photos, shared.pool, self.film, shared.queue, shared.settings)
         self.recordings = Recordings(folder, self.live, limits)
         self.closing: list[Callable[[], Awaitable[None]]] = [self.jobs.close, self.recordings.close]
         """What has to end with it, the last first."""
@@ -62,6 +62,7 @@ class Session:
         self._limits = limits
         self._connections = 0
         self._work = 0
+        self._films = 0
         self._had_connection = False
         self._seen = time.monotonic()
 
@@ -82,12 +83,22 @@ class Session:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
-        """While a request or a job of it runs the session stays."""
+        """While a request of it runs the session stays."""
         self._work += 1
         try:
             yield
         finally:
             self._work -= 1
+            self.touch()
+
+    @contextlib.contextmanager
+    def film(self) -> Iterator[None]:
+        """While a job of it waits or runs the session stays, unless it had a page that is gone."""
+        self._films += 1
+        try:
+            yield
+        finally:
+            self._films -= 1
             self.touch()
 
     @property
@@ -102,9 +113,11 @@ class Session:
             return False
         limits = self._limits
         silent = time.monotonic() - max(self._seen, self.live.offered)
-        if self._connections:
-            return silent > limits.unused_seconds
-        return silent > (limits.reconnect_seconds if self._had_connection else limits.idle_seconds)
+        if self._had_connection and not self._connections:
+            return silent > limits.reconnect_seconds
+        if self._films:
+            return False
+        return silent > (limits.unused_seconds if self._connections else limits.idle_seconds)
 
     async def close(self) -> None:
         """End everything that belongs to it and delete its folder."""

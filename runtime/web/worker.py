@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import ReenactError
+from ..engine import choose
 from ..media.limits import Limits
 from ..reenactor import Reenactor
 from .decoder import private_output
@@ -19,6 +20,7 @@ from .refusals import refusal_of
 
 NICENESS = 10
 MOST_BYTES = 500_000_000  # of the result
+MEMORY = 8 << 30  # bytes of address space; a film of the largest photo and video takes a third of it
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
     _yield_to_others()
     wish = json.loads(line)
     try:
+        _limit_memory(wish["backend"])
         _make(wish, answers)
         _tell(answers, {"state": "done"})
     except ReenactError as error:
@@ -46,6 +49,18 @@ def _yield_to_others() -> None:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         if hard == resource.RLIM_INFINITY or hard > MOST_BYTES:
             resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
+
+
+def _limit_memory(backend: str) -> None:
+    """Not with a GPU, whose driver reserves far more addresses than there is memory."""
+    if choose(backend).gpu:
+        return
+    with suppress(ImportError):  # Windows has none
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _make(wish: dict[str, Any], answers: BinaryIO) -> None:

@@ -1,13 +1,22 @@
 """Films over HTTP: progress, results, cancelling, failing, and one after the other."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.provenance import verify
 
 pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
+websockets = pytest.importorskip("websockets.sync.client", reason="the server needs websockets")
+from reenact.runtime.web.guard import MAX_SIDE  # noqa: E402
+
+LONG = {"photo": "grace-hopper", "motion": "demo"}
 
 
 def code(answer):
@@ -94,10 +103,6 @@ def test_jobs_wait_for_their_turn_and_can_be_cancelled(server, client, session, 
 
 
 def test_a_process_that_dies_is_told(client, session, web, server):
-    import os
-    import signal
-    from pathlib import Path
-
     job = client.post(f"{session}/jobs", json={"photo": "grace-hopper", "motion": "demo"}).json()
     path = f"{session}/jobs/{job['id']}"
     web.wait_for(lambda: client.get(path).json()["state"] == "running", "the job to run")
@@ -135,3 +140,51 @@ def test_jobs_of_a_session_are_counted(serve, web):
         wish = {"photo": "grace-hopper", "motion": "nod"}
         assert client.post(f"{session}/jobs", json=wish).status_code == 202
         assert code(client.post(f"{session}/jobs", json=wish)) == (409, "too_many")
+
+
+def test_films_of_a_page_that_is_gone_are_cancelled_and_its_place_is_free(serve, web):
+    with serve(sessions=1, reconnect_seconds=0.5) as running, running.client() as client:
+        session = web.open_session(client)
+        job = f"{session}/jobs/" + client.post(f"{session}/jobs", json=LONG).json()["id"]
+        with websockets.connect(f"ws://127.0.0.1:{running.port}{session}/live") as line:
+            line.recv(timeout=10)
+            web.wait_for(lambda: client.get(job).json()["state"] == "running", "the job to run")
+        web.wait_for(lambda: client.get("/api/health").json()["sessions"] == 0, "the session to end", 10)
+        assert running.service.metrics.value("reenact_jobs_total", state="cancelled") == 1
+        assert list(running.folder.iterdir()) == []
+
+
+def test_a_program_may_be_silent_while_its_film_is_made(serve, web):
+    with serve(sessions=1, idle_seconds=0.3) as running, running.client() as client:
+        session = web.open_session(client)
+        client.post(f"{session}/jobs", json=LONG)
+        time.sleep(2.5)
+        assert len(running.service.sessions) == 1
+        jobs = next(iter(running.service.sessions._sessions.values())).jobs
+        running.run(jobs.close())
+        web.wait_for(lambda: len(running.service.sessions) == 0, "the session to end", 10)
+
+
+def test_no_frame_of_a_film_may_be_larger_than_the_larger_of_video_and_photo(server, client, session):
+    """A video says what it is in its first frame, and can say something else in the next."""
+    job = client.post(f"{session}/jobs", json=LONG).json()["id"]
+    wish = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[job].wish
+    limits = server.service.settings.limits
+    assert wish["max_pixels"] == max(limits.video_pixels, MAX_SIDE**2) < limits.photo_pixels / 9
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no resource limits")
+@pytest.mark.parametrize(("backend", "said"), [("cpu", "no memory"), ("cuda", "memory")])
+def test_a_film_takes_bounded_memory_where_no_gpu_reserves_it(backend, said):
+    code = f"""
+import numpy
+from reenact.runtime.web import worker
+worker._limit_memory({backend!r})
+try:
+    numpy.empty(16 << 30, numpy.uint8)  # reserved, not touched
+    print("memory")
+except MemoryError:
+    print("no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == said, done.stderr
