@@ -95,5 +95,6 @@ def _sheet(cameras: Sequence[CameraInfo], pictures: Sequence[Image | None]) -> I
             size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
             tile[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         state = "" if picture is not None else " (gives no picture)"
-        panel(tile, [f"press {number + 1}: {camera.name}{state}"])
+        # There is no badge: these are what the cameras see. The lines stand at the top.
+        panel(tile, [f"press {number + 1}: {camera.name}{state}"], corner=0)
     return sheet
