@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
 import cv2
@@ -44,6 +44,8 @@ SILENCE_S = 1.0  # without a frame for so long, the input counts as gone
 RECENT_S = 2.0
 LATENCY_S = 10.0
 LOOK_S = 0.1  # without a frame for so long, it is looked whether the standing picture is out of date
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 SessionState = Literal["waiting", "calibrating", "live", "no_face", "failed", "closed"]
 
@@ -196,12 +198,15 @@ class LiveSession:
         """
         self._portraits.show(photo if isinstance(photo, Path) else check_image(photo, "photo"))
 
-    def offer(self, image: Image, captured: float) -> None:
+    def offer(self, image: Image, captured: float, lost: Mapping[str, int] = _NOTHING) -> None:
         """A frame of the driving, (H, W, 3) uint8 RGB, taken at `captured` of `clock`; never waits.
 
-        The array must not be written to afterwards. Raises MediaError for an array that is no picture.
+        `lost` counts frames that never came, by cause; they are among the drops. The array must not be written to
+        afterwards. Raises MediaError for an array that is no picture.
         """
         image = check_image(image, "frame")
+        for cause, count in lost.items():
+            self._meters.drops.add(cause, count)
         now = self.clock()
         self._meters.offered.add(now)
         if captured <= self._last_captured:

@@ -1,12 +1,13 @@
 """A camera for machines without one: a packaged portrait, moved by a motion preset, seen as a face by any tracker."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from .assets import portrait
 from .framing import framed
 from .media.images import read_image
-from .media.inputs import Captured
+from .media.inputs import LEFT_OUT, Captured
 from .motion import load_motion
 from .systems import registry
 from .systems.protocol import Observation
@@ -33,6 +34,7 @@ class MovingHead:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`tracker` finds the portrait's face, once. Raises ReenactError for an unknown motion."""
+        self.lost: Counter[str] = Counter()
         self.name = "test (a generated moving head)"
         photo = read_image(portrait("eileen_collins"))
         self._animator = registry.create("meshwarp")
@@ -46,11 +48,14 @@ class MovingHead:
         self._count = 0
 
     def read(self) -> Captured:
-        """The next frame; where making one takes too long, frames are left out as a camera does."""
+        """The next frame; where making one takes too long, frames are left out as a camera does, and counted."""
         now = self._clock()
         if self._began is None:
             self._began = now
-        self._count = max(self._count + 1, int((now - self._began) / self._period))
+        following = max(self._count + 1, int((now - self._began) / self._period))
+        if following > self._count + 1:
+            self.lost[LEFT_OUT] += following - self._count - 1
+        self._count = following
         due = self._began + self._count * self._period
         if due > now:
             self._sleep(due - now)

@@ -5,7 +5,8 @@ import platform
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,13 +141,17 @@ class CameraFeed:
     def __init__(
         self,
         open_input: OpenInput,
-        deliver: Callable[[Image, float], None],
+        deliver: Callable[[Image, float, Mapping[str, int]], None],
         tell: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.perf_counter,
         wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        """Open the input now: MediaError where it cannot be. `tell` takes lines for people."""
+        """Open the input now: MediaError where it cannot be.
+
+        `deliver` takes each frame, when it was taken, and how many came to nothing since the one before, by cause;
+        `tell` takes lines for people.
+        """
         self._open, self._deliver, self._tell = open_input, deliver, tell
         self._clock, self._wait = clock, wait
         self._stop = threading.Event()
@@ -155,6 +160,7 @@ class CameraFeed:
         self._measured_from: float | None = None
         self._frames = 0
         self._told = False
+        self._lost: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="reenact-camera", daemon=True)
         self._thread.start()
 
@@ -182,6 +188,7 @@ class CameraFeed:
             try:
                 captured = opened.read()
             except MediaError as error:
+                self._take_lost(opened)
                 self._tell(f"{error}; the last picture stands until it is back")
                 self._release()
                 return
@@ -189,7 +196,13 @@ class CameraFeed:
                 self.ended = True
                 return
             self._measure(opened, captured)
-            self._deliver(captured.image, captured.time)
+            self._take_lost(opened)
+            self._deliver(captured.image, captured.time, dict(self._lost))
+            self._lost.clear()
+
+    def _take_lost(self, opened: Input) -> None:
+        self._lost.update(opened.lost)
+        opened.lost.clear()
 
     def _opened_again(self) -> Input | None:
         """The input, once it can be opened; None where that is not waited for any more."""

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,20 +19,35 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from ...errors import MediaError
 from .frame import Image
+from .gaps import Gaps
 from .limits import DEFAULT_LIMITS, Limits
 from .picture import FrameConverter
 from .reader import VideoReader
 from .v4l2 import why_not
 
-__all__ = ["CameraRequest", "Captured", "DeviceInput", "FileInput", "Input", "UrlInput", "check_url"]
+__all__ = [
+    "LEFT_OUT",
+    "CameraRequest",
+    "Captured",
+    "DeviceInput",
+    "FileInput",
+    "Input",
+    "UrlInput",
+    "check_url",
+]
+
+LEFT_OUT, DAMAGED = "source left out", "damaged"  # causes of losses
 
 _UNLIMITED_TIME = Limits(max_seconds=math.inf)
 LATE_S = 0.5  # a file that is so far behind its times is not played faster to catch up
 STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
 TIMEOUT_S = 5.0  # of a network stream
+MOST_DAMAGED = 30  # pictures in a row; then the input counts as broken
 _STALLED_CAMERA_S = "2"
 UNEXPLAINED = "check that it is plugged in, that no other program uses it, and that you may read it"
 
@@ -58,6 +74,7 @@ class Input(Protocol):
 
     name: str  # for people
     asked: str  # what was asked of it and what it says to give; "" for what takes no wishes
+    lost: Counter[str]  # cause -> frames that never came; whoever reads takes them out
 
     def read(self) -> Captured | None:
         """The next frame, waited for; None at the end. Raises MediaError where it stopped."""
@@ -108,6 +125,8 @@ class DeviceInput:
         # OpenCV waits 10 s for a frame of a camera that stalls; it reads this at the first wait.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _STALLED_CAMERA_S)
         self.name = name
+        self.lost: Counter[str] = Counter()
+        self._gaps = Gaps()
         self._clock = clock
         self._capture = open_capture(device, _BACKENDS.get(platform.system(), cv2.CAP_ANY))
         if not self._capture.isOpened():
@@ -122,7 +141,8 @@ class DeviceInput:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, request.width)
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, request.height)
         capture.set(cv2.CAP_PROP_FPS, request.fps)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        # One is filled while the other is read; with a single one a camera gives half its rate.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         code = int(capture.get(cv2.CAP_PROP_FOURCC))
         pixels = "".join(chr(code >> shift & 255) for shift in (0, 8, 16, 24)) if code > 0 else ""
         given = (
@@ -132,18 +152,41 @@ class DeviceInput:
         return f"asked for {request} through {capture.getBackendName()}; it says {given}"
 
     def read(self) -> Captured:
-        """The next frame; raises MediaError where the camera gives none any more."""
-        if not self._capture.grab():
-            raise MediaError(f"camera {self.name}: it gives no more pictures; check its plug")
+        """The next frame that can be read; raises MediaError where the camera gives none any more."""
+        for _ in range(MOST_DAMAGED):
+            if not self._capture.grab():
+                raise MediaError(f"camera {self.name}: it gives no more pictures; check its plug")
+            captured = self._captured_at()
+            picture = self._retrieved()
+            if picture is not None:
+                return Captured(picture, captured)
+            self.lost[DAMAGED] += 1
+        raise MediaError(
+            f"camera {self.name}: {MOST_DAMAGED} pictures in a row cannot be read; ask for another format"
+        )
+
+    def _captured_at(self) -> float:
+        """When the grabbed picture was taken."""
         now = self._clock()
         # Video4Linux tells when the picture was taken, on the clock that perf_counter is on Linux.
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        captured = stamp if now - STAMPED_S < stamp <= now else now
-        retrieved, picture = self._capture.retrieve()
+        if not now - STAMPED_S < stamp <= now:
+            return now
+        left_out = self._gaps.before(stamp)
+        if left_out:
+            self.lost[LEFT_OUT] += left_out
+        return float(stamp)
+
+    def _retrieved(self) -> Image | None:
+        """The grabbed picture as RGB; None where it is damaged."""
+        try:
+            retrieved, picture = self._capture.retrieve()
+        except cv2.error:
+            return None
         if not retrieved or picture is None or picture.ndim not in (2, 3):
-            raise MediaError(f"camera {self.name}: its picture cannot be read; ask for another format")
+            return None
         code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
-        return Captured(np.asarray(cv2.cvtColor(picture, code), np.uint8), captured)
+        return np.asarray(cv2.cvtColor(picture, code), np.uint8)
 
     def close(self) -> None:
         """Release the camera."""
@@ -165,6 +208,7 @@ class FileInput:
     ) -> None:
         """Raises MediaError where the file cannot be read."""
         self.name = str(path)
+        self.lost: Counter[str] = Counter()
         self._path, self._loop = path, loop
         self._clock, self._sleep = clock, sleep
         self._opened = ExitStack()
@@ -209,6 +253,7 @@ class UrlInput:
     def __init__(self, url: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
         """`url` as `check_url` has passed it. Raises MediaError where it cannot be opened."""
         self.name = _without_password(url)
+        self.lost: Counter[str] = Counter()
         self._clock = clock
         self._opened = ExitStack()
         options = {
@@ -235,17 +280,12 @@ class UrlInput:
             Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
         )
         self._is_film = bool(container.duration and container.duration > 0)
-        self._frames = container.decode(stream)
+        self._frames = _decoded(container, stream)
         self._began: float | None = None
 
     def read(self) -> Captured | None:
-        """The next frame; None at the end of a film. Raises MediaError where the stream breaks off."""
-        try:
-            frame = next(self._frames, None)
-        except (av.FFmpegError, OSError) as error:
-            raise MediaError(
-                f"{self.name}: the stream broke off ({error.strerror or type(error).__name__})"
-            ) from error
+        """The next frame that can be read; None at the end of a film. Raises MediaError where the stream breaks off."""
+        frame = self._next()
         if frame is None:
             if self._is_film:
                 return None
@@ -261,9 +301,39 @@ class UrlInput:
             time.sleep(due - now)
         return Captured(image, due)
 
+    def _next(self) -> av.VideoFrame | None:
+        for _ in range(MOST_DAMAGED):
+            try:
+                frame = next(self._frames, None)
+            except (av.FFmpegError, OSError) as error:
+                raise MediaError(
+                    f"{self.name}: the stream broke off ({error.strerror or type(error).__name__})"
+                ) from error
+            if not isinstance(frame, _Damaged):
+                return frame
+            self.lost[DAMAGED] += 1
+        raise MediaError(f"{self.name}: {MOST_DAMAGED} pictures in a row cannot be decoded")
+
     def close(self) -> None:
         """Close the connection."""
         self._opened.close()
+
+
+class _Damaged:
+    """In place of a picture that cannot be decoded."""
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | _Damaged]:
+    """What comes; only what the connection itself fails with is raised."""
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.EOFError:
+            return
+        except av.FFmpegError:
+            yield _Damaged()
+        else:
+            yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
 
 
 def check_url(url: str, allowed: list[str]) -> str:

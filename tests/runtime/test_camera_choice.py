@@ -1,5 +1,7 @@
 """A look through every camera, to choose one."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from reenact.errors import MediaError
@@ -21,6 +23,7 @@ class Opened:
         if camera.name == "Broken":
             raise MediaError("camera Broken: cannot be opened")
         self.shade, self.closed = 0, False
+        self.lost: Counter[str] = Counter()
         OPENED.append(self)
 
     def read(self):

@@ -142,6 +142,14 @@ def test_a_source_that_is_faster_than_wanted_is_thinned_evenly(room):
     assert live.session.status.drops["out of order"] == 1
 
 
+def test_what_the_source_lost_is_among_the_drops(room):
+    live = room()
+    live.session.offer(live.colours.picture(), 1.0, {"damaged": 2})
+    live.session.offer(live.colours.picture(), 2.0, {"damaged": 1, "source left out": 4})
+    dropped = live.session.status.drops
+    assert (dropped["damaged"], dropped["source left out"]) == (3, 4)
+
+
 def test_the_photo_changes_while_no_frame_is_lost(room):
     registering, going = threading.Event(), threading.Event()
 

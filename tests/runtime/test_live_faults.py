@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ class Script:
 
     def __init__(self, colours, *parts):
         self.colours, self.parts, self.opened = colours, list(parts), 0
+        self.lost: Counter[str] = Counter()
 
     def open(self):
         self.opened += 1

@@ -35,8 +35,11 @@ def test_a_tracker_sees_the_head_at_rest_and_then_moving(engines, clock):
 def test_where_making_a_frame_takes_too_long_frames_are_left_out(engines, clock):
     head = MovingHead(engines.tracker.sibling(smooth=False), size=(160, 120), clock=clock, sleep=clock.sleep)
     head.read()
+    head.read()
+    assert head.lost == {}
     clock.pass_(0.5)
     late = head.read()
+    assert head.lost == {"source left out": 14}  # of 15 in that time the last was made
     assert late.time == pytest.approx(clock.now)
     assert head.read().time - late.time < 0.05  # what was missed is not made up for
 

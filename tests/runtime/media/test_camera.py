@@ -5,6 +5,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from functools import partial
 
 import av
@@ -160,6 +161,7 @@ class MadeInput:
 
     def __init__(self, frames, *, ends=False, start=0.0, size=(48, 64)):
         self.left, self.ends, self.time, self.size, self.closed = frames, ends, start, size, False
+        self.lost: Counter[str] = Counter()
 
     def read(self):
         if not self.left:
@@ -180,6 +182,7 @@ class Rig:
     def __init__(self, *openings):
         self.openings = list(openings)
         self.frames: list[tuple[tuple[int, ...], float]] = []
+        self.lost: list[dict[str, int]] = []
         self.said: list[str] = []
         self.waits: list[float] = []
         self.done = threading.Event()
@@ -193,8 +196,9 @@ class Rig:
         self.inputs.append(following)
         return following
 
-    def deliver(self, image, time_):
+    def deliver(self, image, time_, lost):
         self.frames.append((image.shape, time_))
+        self.lost.append(lost)
 
     def wait(self, stop, seconds):
         self.waits.append(seconds)
@@ -235,6 +239,19 @@ def test_a_file_that_ends_ends_the_feed():
     assert rig.said == []
 
 
+def test_what_was_lost_is_delivered_with_the_next_frame_even_after_a_break():
+    class Losing(MadeInput):
+        def read(self):
+            self.lost["damaged"] += 1
+            return super().read()
+
+    rig = Rig(Losing(2), Losing(1, start=100.0))
+    assert rig.done.wait(5)
+    rig.feed.close()
+    # The third was lost in the read that found the input gone.
+    assert rig.lost == [{"damaged": 1}, {"damaged": 1}, {"damaged": 2}]
+
+
 def test_what_really_comes_is_measured_and_told_once():
     rig = Rig(MadeInput(200, ends=True, size=(720, 1280)))
     rig.feed._thread.join(5)
@@ -252,7 +269,7 @@ def test_what_was_asked_for_stands_beside_what_comes():
 def test_a_receiver_that_fails_ends_the_feed_and_is_told():
     made = MadeInput(5)
 
-    def broken(image, time_):
+    def broken(*_):
         raise ZeroDivisionError("made")
 
     feed = CameraFeed(lambda: made, broken, lambda _: None)

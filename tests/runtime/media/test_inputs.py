@@ -84,6 +84,8 @@ class MadeCapture:
 
     def retrieve(self):
         picture = self.pictures.pop(0)
+        if isinstance(picture, Exception):
+            raise picture
         return picture is not None, picture
 
     def release(self):
@@ -172,8 +174,44 @@ def test_a_camera_that_cannot_be_opened_or_stops_says_so(clock):
     stopping.read()
     with pytest.raises(MediaError, match="gives no more pictures"):
         stopping.read()
-    with pytest.raises(MediaError, match="its picture cannot be read"):
-        camera(MadeCapture([None]), clock).read()
+
+
+def test_a_damaged_picture_is_passed_over_and_counted(clock):
+    opened = camera(MadeCapture([None, cv2.error("corrupt"), BLUE, None, BLUE]), clock)
+    for _ in range(2):
+        np.testing.assert_array_equal(opened.read().image[0, 0], (10, 20, 250))
+    assert opened.lost == {"damaged": 3}
+
+
+def test_a_camera_whose_pictures_are_all_damaged_is_given_up(clock):
+    opened = camera(MadeCapture([None] * 40), clock)
+    with pytest.raises(MediaError, match="30 pictures in a row cannot be read; ask for another format"):
+        opened.read()
+    assert opened.lost == {"damaged": 30}
+
+
+def stamps_read(clock, stamps):
+    """What a camera lost whose pictures bear these times, read at once each."""
+    capture = MadeCapture([BLUE] * len(stamps))
+    opened = camera(capture, clock)
+    for stamp in stamps:
+        capture.stamp, clock.now = stamp, stamp + 0.01
+        assert opened.read().time == pytest.approx(stamp)
+    return dict(opened.lost)
+
+
+def test_frames_that_the_driver_left_out_are_counted_by_the_holes_in_its_time_stamps(clock):
+    number = np.arange(200)
+    jitter = np.random.default_rng(0).uniform(-0.004, 0.004, 200)
+    even = 100 + number / 30 + jitter
+    assert stamps_read(clock, even) == {}
+    missing = np.isin(number, [50, 90, 91, 92, 150])
+    assert stamps_read(clock, even[~missing]) == {"source left out": 5}
+
+
+def test_a_camera_that_slows_down_in_the_dark_has_left_nothing_out(clock):
+    times = np.concatenate([np.arange(60) / 30, 2 + np.arange(60) / 15, 6 + np.arange(60) / 30])
+    assert stamps_read(clock, 100 + times) == {}
 
 
 def test_a_file_is_played_at_its_own_times(clock, film):
@@ -229,8 +267,12 @@ def serving(handler):
         thread.join()
 
 
+def jpeg(picture):
+    return cv2.imencode(".jpg", picture)[1].tobytes()
+
+
 def mjpeg_server(pictures):
-    """A network camera as many are: JPEG after JPEG, then it hangs up."""
+    """A network camera as many are: JPEG after JPEG, from pictures or as bytes, then it hangs up."""
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -238,7 +280,7 @@ def mjpeg_server(pictures):
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             for picture in pictures:
-                content = cv2.imencode(".jpg", picture)[1].tobytes()
+                content = picture if isinstance(picture, bytes) else jpeg(picture)
                 self.wfile.write(
                     b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content)
                 )
@@ -259,6 +301,30 @@ def test_a_network_camera_is_read_until_it_hangs_up():
             opened.read()
         opened.close()
     np.testing.assert_allclose(shades, [40 + 20 * number for number in range(8)], atol=3)
+
+
+def test_a_truncated_picture_of_a_network_camera_is_passed_over_and_counted():
+    pictures = [np.full((48, 64, 3), 40 + 20 * number, np.uint8) for number in range(8)]
+    content = [jpeg(picture) for picture in pictures]
+    content[2:4] = [content[2][:100], content[3][:100]]
+    with serving(mjpeg_server(content)) as address:
+        opened = UrlInput(f"{address}/stream")
+        shades = [round(float(taken(opened).image.mean())) for _ in range(6)]
+        opened.close()
+    np.testing.assert_allclose(shades, [40, 60, 120, 140, 160, 180], atol=3)
+    assert opened.lost == {"damaged": 2}
+
+
+def test_a_network_camera_whose_pictures_are_all_damaged_is_given_up():
+    content = [jpeg(np.full((48, 64, 3), 90, np.uint8))] * 3
+    content += [content[0][:100]] * 40
+    with serving(mjpeg_server(content)) as address:
+        opened = UrlInput(f"{address}/stream")
+        for _ in range(3):
+            opened.read()
+        with pytest.raises(MediaError, match="/stream: 30 pictures in a row cannot be decoded"):
+            opened.read()
+        opened.close()
 
 
 def test_a_film_on_a_server_is_played_at_its_own_times(film):
