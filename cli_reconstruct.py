@@ -2,11 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import Debug, guarded, progress_bar, say, tell, tell_where
+from .errors import FaceNotFoundError, MediaError
+
+if TYPE_CHECKING:
+    from .runtime.reconstruct import Reconstructed, Reconstructor
 
 __all__ = ["reconstruct"]
 
@@ -37,7 +41,7 @@ class RasterizerName(StrEnum):
 def reconstruct(
     photos: Annotated[
         list[Path],
-        typer.Argument(metavar="PHOTO...", help="Photos, folders of photos, videos.", show_default=False),
+        typer.Argument(metavar="PHOTO...", help="Photos, videos, folders of them.", show_default=False),
     ],
     output: Annotated[
         Path,
@@ -91,13 +95,19 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Reconstruct the heads in photos and videos with DECA: meshes, textures, coefficients, pictures of them."""
-    with guarded(debug):
+    finished: list[Reconstructed] = []
+    with guarded(debug, finished):
+        from .runtime.media.images import file_status
         from .runtime.media.limits import DEFAULT_LIMITS, Limits
         from .runtime.models import ensure
-        from .runtime.reconstruct import Reconstructor, inputs_of
+        from .runtime.reconstruct import Reconstructor, inputs_of, place_of
         from .runtime.systems.protocol import SystemSettings
 
         sources = inputs_of(photos)
+        if transfer is not None:
+            file_status(transfer)
+        for source in sources:
+            place_of(output, source, sources if transfer is None else [*sources, transfer])
         limits = Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
         if tracker is TrackerName.built_in and not whole:
             ensure(tell)
@@ -111,17 +121,48 @@ def reconstruct(
             limits=limits,
         ) as reconstructor:
             tell_where(backend)
+            failed = []
             for source in sources:
-                with progress_bar(source.name) as progress:
-                    results = [reconstructor.run(source, output, progress=progress)]
-                    if transfer is not None:
-                        results.append(reconstructor.transfer(source, transfer, output, progress=progress))
-                    if animate:
-                        results.append(reconstructor.animate(source, output, progress=progress))
-                for done in results:
-                    if done.stats is None:
-                        say(f"{done.folder}: {len(done.files)} files of {source}")
-                    else:
-                        say(f"{done.stats.output}: {done.stats.frames} frames, {done.stats.fps:.1f} fps")
-                        if done.stats.frames_without_face:
-                            say(f"no face in {done.stats.frames_without_face} frames: the last one was held")
+                try:
+                    _results(reconstructor, source, output, transfer, animate, finished)
+                except (FaceNotFoundError, MediaError) as error:
+                    if debug or len(sources) == 1:
+                        raise
+                    failed.append(source)
+                    tell(f"{error}; going on with the other inputs")
+        if failed:
+            raise MediaError(
+                f"{len(failed)} of {len(sources)} inputs could not be reconstructed: {', '.join(map(str, failed))}; "
+                "why is said above"
+            )
+
+
+def _results(
+    reconstructor: "Reconstructor",
+    source: Path,
+    output: Path,
+    transfer: Path | None,
+    animate: bool,
+    finished: "list[Reconstructed]",
+) -> None:
+    """All that is made of an input, into `finished` and told one by one, whatever comes of the next."""
+    before = len(finished)
+    try:
+        with progress_bar(source.name) as progress:
+            finished.append(reconstructor.run(source, output, progress=progress))
+            if transfer is not None:
+                finished.append(reconstructor.transfer(source, transfer, output, progress=progress))
+            if animate:
+                finished.append(reconstructor.animate(source, output, progress=progress))
+    finally:
+        for done in finished[before:]:
+            _show(done)
+
+
+def _show(done: "Reconstructed") -> None:
+    if done.stats is None:
+        say(f"{done.folder}: {len(done.files)} files of {done.source}")
+        return
+    say(f"{done.stats.output}: {done.stats.frames} frames, {done.stats.fps:.1f} fps")
+    if done.stats.frames_without_face:
+        say(f"no face in {done.stats.frames_without_face} frames: the last one was held")

@@ -1,6 +1,6 @@
 """How the command line speaks: one line for an error, a bar for long work, tables for results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -59,14 +59,17 @@ def tell_where(backend: str) -> None:
 
 
 @contextmanager
-def guarded(debug: bool) -> Iterator[None]:
-    """Turn errors into one line and an exit code; with `debug` they go through."""
+def guarded(debug: bool, finished: Sequence[object] | None = None) -> Iterator[None]:
+    """Turn errors into one line and an exit code; with `debug` they go through.
+
+    `finished` fills up with the results of a command that makes several: Ctrl-C tells how many there are.
+    """
     try:
         yield
     except typer.Exit:
         raise
     except KeyboardInterrupt as interrupt:
-        _interrupted(interrupt)
+        _interrupted(interrupt, finished)
     except ReenactError as error:
         if debug:
             raise
@@ -77,14 +80,18 @@ def guarded(debug: bool) -> Iterator[None]:
         _fail(f"{type(error).__name__}: {error}; this is a fault of reenact, run with --debug to see where")
 
 
-def _interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
+def _interrupted(interrupt: KeyboardInterrupt, finished: Sequence[object] | None) -> NoReturn:
     from .runtime.stream import StreamInterrupted
 
     if isinstance(interrupt, StreamInterrupted) and interrupt.stats.frames:
         show_stats(interrupt.stats)
         tell(f"stopped by Ctrl-C; {interrupt.stats.output} holds what was done until then")
-    else:
+        if finished:
+            tell(f"{len(finished)} results were finished before")
+    elif finished is None:
         tell("stopped by Ctrl-C; nothing was written")
+    else:
+        tell(f"stopped by Ctrl-C; {len(finished)} results were finished, the next may be there in part")
     raise typer.Exit(INTERRUPTED) from None
 
 

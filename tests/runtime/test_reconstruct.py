@@ -3,21 +3,25 @@
 import builtins
 import json
 import sys
+import weakref
 from fractions import Fraction
+from pathlib import PurePath
 from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from reenact.cli import app
-from reenact.errors import BackendError, FaceNotFoundError, ModelError
+from reenact.errors import BackendError, FaceNotFoundError, MediaError, ModelError, ReenactError
 from reenact.runtime import assets
 from reenact.runtime.media.frame import Frame
 from reenact.runtime.media.images import read_image, write_image
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.writer import open_writer
-from reenact.runtime.reconstruct import Reconstructor, inputs_of
+from reenact.runtime.reconstruct import Reconstructor, inputs_of, place_of
 from reenact.runtime.reposing import animation_poses
+from reenact.runtime.stream import StreamInterrupted
+from reenact.runtime.systems.deca.model import Deca
 from reenact.runtime.systems.protocol import SystemSettings
 from reenact.runtime.tracking import face_squares
 from reenact.runtime.tracking.face_squares import FaceAlignment, find_squares
@@ -54,6 +58,28 @@ def clip(folder, photo):
         writer.write(Frame((image * (1 - 0.15 * number)).astype(np.uint8), number, Fraction(1, 25)))
     writer.close()
     return path
+
+
+def write_clip(path, images):
+    writer = open_writer(path, width=images[0].shape[1], height=images[0].shape[0], mark=False)
+    for number, image in enumerate(images):
+        writer.write(Frame(image, number, Fraction(1, 25)))
+    writer.close()
+
+
+@pytest.fixture
+def finds_where_light(monkeypatch):
+    """Faces are seen in the middle of pictures that are not dark; gives a list of what looked."""
+    looked = []
+
+    def square(image):
+        looked.append(weakref.ref(image))
+        return None if image.mean() < 20 else FaceSquare(image.shape[1] / 2, image.shape[0] / 2, 150)
+
+    seeing = SimpleNamespace(still=square, reset=lambda: None, close=lambda: None)
+    seeing.follow = lambda image, time: square(image)
+    monkeypatch.setattr("reenact.runtime.reconstruct.find_squares", lambda *_, **__: seeing)
+    return looked
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +187,93 @@ def test_a_video_gives_a_grid_a_frame_and_rows_of_coefficients(folder, clip, set
         assert np.abs(np.diff(file["exp"], axis=0)).max(axis=1).min() > 1e-4
 
 
+def test_the_coefficients_of_whole_pictures_are_calmed_as_well(clip, settings, tmp_path):
+    codes = {}
+    for smooth in (True, False):
+        with Reconstructor(settings, whole=True, smooth=smooth) as reconstructor:
+            done = reconstructor.run(clip, tmp_path / str(smooth))
+        with np.load(done.files[1], allow_pickle=False) as file:
+            codes[smooth] = file["exp"]
+    steps = {smooth: np.abs(np.diff(exp, axis=0)).sum() for smooth, exp in codes.items()}
+    assert steps[True] < 0.9 * steps[False]
+
+
+def test_ctrl_c_leaves_a_movie_and_the_coefficients_of_the_same_frames(photo, settings, tmp_path):
+    write_clip(tmp_path / "long.mp4", [read_image(photo)] * 40)
+
+    pressed = []
+
+    def press(written, total):
+        if written and not pressed:
+            pressed.append(written)
+            raise KeyboardInterrupt
+
+    with Reconstructor(settings, whole=True) as reconstructor:
+        with pytest.raises(StreamInterrupted) as stopped:
+            reconstructor.run(tmp_path / "long.mp4", tmp_path, progress=press)
+        with pytest.raises(ZeroDivisionError):
+            reconstructor.run(tmp_path / "long.mp4", tmp_path / "failed", progress=lambda *_: 1 / 0)
+    place = tmp_path / "long"
+    assert sorted(path.name for path in place.iterdir()) == ["long.json", "long.npz", "long_vis.mp4"]
+    with VideoReader(place / "long_vis.mp4") as reader:
+        frames = sum(1 for _ in reader)
+    assert 0 < frames == stopped.value.stats.frames < 40
+    with np.load(place / "long.npz", allow_pickle=False) as file:
+        assert np.allclose(file["time"], np.arange(frames) / 25)
+    assert list((tmp_path / "failed/long").iterdir()) == []
+
+
+def test_a_long_start_without_a_face_is_not_kept(photo, settings, finds_where_light, tmp_path):
+    dark, light = np.zeros((240, 240, 3), np.uint8), read_image(photo)
+    write_clip(tmp_path / "late.mp4", [*[dark] * 60, light])
+    alive = []
+
+    def look(image, time):
+        alive.append(sum(ref() is not None for ref in finds_where_light))
+        return squares.still(image)
+
+    with Reconstructor(settings) as reconstructor:
+        squares = reconstructor._squares
+        assert squares is not None
+        squares.follow = look  # type: ignore[method-assign]
+        done = reconstructor.run(tmp_path / "late.mp4", tmp_path)
+    assert len(alive) == 61
+    assert max(alive) < 5  # pictures
+    assert done.stats is not None
+    assert (done.stats.frames, done.stats.frames_without_face) == (61, 60)
+    with np.load(done.files[1], allow_pickle=False) as file:
+        assert np.allclose(file["time"], [60 / 25])
+    with VideoReader(done.files[0]) as reader:
+        assert all(np.abs(frame.image[:, :224].astype(int).mean() - light.mean()) < 60 for frame in reader)
+
+
+def test_a_video_as_source_is_its_first_frame_with_a_face(photo, settings, finds_where_light, tmp_path):
+    dark, light = np.zeros((240, 240, 3), np.uint8), read_image(photo)
+    write_clip(tmp_path / "late.mp4", [dark, dark, light, light // 2])
+    write_clip(tmp_path / "never.mp4", [dark, dark])
+    with Reconstructor(settings) as reconstructor:
+        seen, wanted = (reconstructor.photo(path).crop for path in (tmp_path / "late.mp4", photo))
+        with pytest.raises(FaceNotFoundError, match=r"never\.mp4: no face is seen in it; use a video"):
+            reconstructor.animate(tmp_path / "never.mp4", tmp_path)
+    assert np.abs(seen - wanted).mean() < 0.03
+    assert not (tmp_path / "never").exists()
+
+
+def test_expressions_are_taken_from_fits_alone(photo, clip, settings, monkeypatch, tmp_path):
+    """A head and its wrinkles are made for what is shown, not for the driving; two photos are looked at together."""
+    made, looked = [], []
+    wrinkles, fit = Deca.wrinkles, Deca.fit
+    monkeypatch.setattr(Deca, "wrinkles", lambda self, *rest: (made.append(1), wrinkles(self, *rest))[1])
+    monkeypatch.setattr(Deca, "fit", lambda self, views: (looked.append(len(views)), fit(self, views))[1])
+    other = tmp_path / "other.png"
+    write_image(other, read_image(photo) // 2, mark=False)
+    with Reconstructor(settings, whole=True) as reconstructor:
+        reconstructor.transfer(photo, other, tmp_path)
+        assert (len(made), looked) == (2, [2])
+        reconstructor.transfer(photo, clip, tmp_path)
+        assert (len(made), looked) == (2 + 1 + 5, [2, 1] + [1] * 5)
+
+
 def test_expressions_are_handed_over_from_a_photo_and_a_video(folder, photo, clip, settings):
     dark = folder / "dark.png"
     write_image(dark, (read_image(photo) * 0.4).astype(np.uint8), mark=False)
@@ -217,6 +330,9 @@ def test_a_photo_without_a_face_is_told(clip, settings, monkeypatch, tmp_path):
             reconstructor.run(grey, tmp_path)
         with pytest.raises(FaceNotFoundError, match=r"clip.mp4: no face is seen in it"):
             reconstructor.run(clip, tmp_path)
+        with pytest.raises(MediaError, match=r"nothere\.jpg: no such file"):
+            reconstructor.run(tmp_path / "nothere.jpg", tmp_path)
+    assert list(tmp_path.iterdir()) == [grey]
 
 
 def test_where_the_face_is_lost_the_last_head_is_held(clip, settings, monkeypatch, tmp_path):
@@ -234,16 +350,102 @@ def test_where_the_face_is_lost_the_last_head_is_held(clip, settings, monkeypatc
         assert np.allclose(file["time"], [0, 0.12, 0.16])
 
 
+def test_one_input_that_fails_does_not_end_the_others(
+    photo, settings, finds_where_light, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("reenact.runtime.models.ensure", lambda told: None)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    write_image(photos / "a.png", np.zeros((64, 64, 3), np.uint8), mark=False)
+    (photos / "b.jpg").write_bytes(b"no picture at all")
+    write_image(photos / "c.png", read_image(photo), mark=False)
+    options = ("-o", out, "--bundle", settings.bundle, "--backend", "cpu")
+    done = call("reconstruct", photos, *options)
+    told = " ".join(done.stderr.split())
+    assert done.exit_code == 1
+    assert "a.png: no face number 0 is seen in it" in told
+    assert "2 of 3 inputs could not be reconstructed: " in told
+    assert told.index("a.png") < told.index("b.jpg") < told.index("2 of 3")
+    assert "c: 14 files of" in done.stdout
+    assert [path.name for path in out.iterdir()] == ["c"]
+    alone = call("reconstruct", tmp_path / "nothere.jpg", *options)
+    assert alone.exit_code == 1
+    assert "nothere.jpg: no such file" in alone.stderr
+    assert "of 1 inputs" not in alone.stderr
+    driven = call("reconstruct", photos, *options, "--transfer", tmp_path / "nobody.mp4")
+    assert driven.stderr.count("nobody.mp4: no such file") == 1
+    assert [path.name for path in out.iterdir()] == ["c"]
+
+
+def test_no_result_replaces_what_it_is_made_from(photo, settings, tmp_path):
+    heads = tmp_path / "heads"
+    (heads / "me").mkdir(parents=True)
+    given = {name: heads / "me" / name for name in ("me.png", "me_vis.mp4", "other.png")}
+    for path in given.values():
+        path.write_bytes(photo.read_bytes())
+    options = ("-o", heads, "--bundle", settings.bundle, "--backend", "cpu", "--whole")
+    beside = tmp_path / "me.png"
+    beside.symlink_to(given["me.png"])
+    for inputs in (
+        (given["me.png"],),
+        (beside,),
+        (photo, given["me.png"]),
+        (beside, given["me_vis.mp4"]),
+    ):
+        done = call("reconstruct", *inputs, *options)
+        assert done.exit_code == 1
+        assert "could replace it; choose another with -o" in " ".join(done.stderr.split())
+    with Reconstructor(settings, whole=True) as reconstructor:
+        for make in (reconstructor.run, reconstructor.animate):
+            with pytest.raises(ReenactError, match=r"me\.png: the results of .* could replace it"):
+                make(given["me.png"], heads)
+        with pytest.raises(ReenactError, match=r"other\.png: the results of .* could replace it"):
+            reconstructor.transfer(tmp_path / "me.jpg", given["other.png"], heads)
+    assert all(path.read_bytes() == photo.read_bytes() for path in given.values())
+    assert sorted(path.name for path in (heads / "me").iterdir()) == sorted(given)
+    assert place_of(heads, given["other.png"], list(given.values())) == heads / "other"
+
+
+def test_ctrl_c_tells_how_much_was_finished(photo, settings, monkeypatch, tmp_path):
+    run, count = Reconstructor.run, []
+
+    def second(self, *rest, **named):
+        count.append(1)
+        if len(count) % 2 == 0:
+            raise KeyboardInterrupt
+        return run(self, *rest, **named)
+
+    monkeypatch.setattr(Reconstructor, "run", second)
+    other = tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    options = ("-o", tmp_path, "--bundle", settings.bundle, "--backend", "cpu", "--whole")
+    done = call("reconstruct", photo, other, *options)
+    assert done.exit_code == 130
+    assert "eileen: 14 files of" in done.stdout.replace("\n", "")
+    assert "1 results were finished" in done.stderr
+    assert "nothing was written" not in done.stderr
+
+
+def test_many_inputs_are_told_apart_at_once(tmp_path, monkeypatch):
+    for number in range(200):
+        (tmp_path / f"{number}.jpg").touch()
+    stem, asked = PurePath.stem, []
+    monkeypatch.setattr(PurePath, "stem", property(lambda self: (asked.append(1), stem.fget(self))[1]))  # type: ignore[attr-defined]
+    assert len(inputs_of([tmp_path])) == 200
+    assert len(asked) <= 400
+
+
 def test_folders_are_taken_apart_and_equal_names_refused(tmp_path):
-    for name in ("b.jpg", "a.PNG", "notes.txt"):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "c.mp4", "d.gif"):
         (tmp_path / name).touch()
-    assert [path.name for path in inputs_of([tmp_path])] == ["a.PNG", "b.jpg"]
+    (tmp_path / "frames.png").mkdir()
+    assert [path.name for path in inputs_of([tmp_path])] == ["a.PNG", "b.jpg", "c.mp4", "d.gif"]
     done = call("reconstruct", tmp_path, tmp_path / "a.jpg", "-o", tmp_path / "out")
     assert done.exit_code == 1
     assert "two inputs are called a" in done.output
     (tmp_path / "none").mkdir()
     done = call("reconstruct", tmp_path / "none", "-o", tmp_path / "out")
-    assert "none: no pictures in this folder" in done.output
+    assert "none: no pictures or videos in this folder" in done.output
 
 
 def test_without_a_bundle_the_command_says_how_to_make_one(small_home, photo, tmp_path):
