@@ -71,9 +71,12 @@ def faults(minutes: Sequence[Minute]) -> list[str]:
             f"p95 of latency is {drift:.2f} times that of the second minute; other programs took "
             f"{minutes[-1].others_percent:.0f} % of the processor's time, {minutes[1].others_percent:.0f} % then"
         )
-    gap = max(minute.longest_gap_ms for minute in minutes[1:])
-    if gap > LONGEST_GAP_MS:
-        found.append(f"two pictures came {gap:.0f} ms apart")
+    worst = max(minutes[1:], key=lambda minute: minute.longest_gap_ms)
+    if worst.longest_gap_ms > LONGEST_GAP_MS:
+        found.append(
+            f"two pictures came {worst.longest_gap_ms:.0f} ms apart; other programs took "
+            f"{worst.others_percent:.0f} % of the processor's time in that minute"
+        )
     return found
 
 

@@ -117,7 +117,7 @@ class LiveLoop:
         """What was done so far; of the outputs, what those that have ended did."""
         dropped, latency = dict(self._dropped), dict(self._latency)
         now, shown = time.perf_counter(), self._shown
-        for name, count in (("the window", shown.missed), ("all outputs", self._fan_out.missed)):
+        for name, count in (("the window", shown.missed), ("handing over", self._fan_out.missed)):
             if count:
                 dropped[name] = count
         displayed = shown.latency.percentiles(now)
@@ -194,7 +194,7 @@ class LiveLoop:
     def _figures(self, status: Status, now: float) -> list[str]:
         mean = self._shown.show.mean(now)
         dropped = {output.name: output.dropped for output in self._fan_out.outputs}
-        dropped |= {"the window": self._shown.missed, "all outputs": self._fan_out.missed}
+        dropped |= {"the window": self._shown.missed, "handing over": self._fan_out.missed}
         lines = figures(status, None if mean is None else 1000 * mean, dropped)
         if self._recording is not None:
             lines.append(f"recording {self._recording.seconds:.0f} s to {Path(self._recording.name).name}")

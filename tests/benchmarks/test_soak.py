@@ -39,7 +39,10 @@ def test_the_first_minute_may_be_slow():
             "p95 of latency is 1.25 times that of the second minute; other programs took 60 % of the processor's "
             "time, 10 % then",
         ),
-        ({"longest_gap_ms": 260.0}, "two pictures came 260 ms apart"),
+        (
+            {"longest_gap_ms": 260.0, "others_percent": 70.0},
+            "two pictures came 260 ms apart; other programs took 70 % of the processor's time in that minute",
+        ),
     ],
 )
 def test_growth_drift_and_stalls_are_faults(last, fault):
