@@ -165,8 +165,8 @@ def test_a_program_may_be_silent_while_its_film_is_made(serve, web):
         web.wait_for(lambda: len(running.service.sessions) == 0, "the session to end", 10)
 
 
-def test_no_frame_of_a_film_may_be_larger_than_the_larger_of_video_and_photo(server, client, session):
-    """A video says what it is in its first frame, and can say something else in the next."""
+def test_a_film_takes_no_more_pixels_than_videos_and_kept_photos_have(server, client, session):
+    """A photo as it is uploaded may have ten times as many; no video may."""
     job = client.post(f"{session}/jobs", json=LONG).json()["id"]
     wish = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[job].wish
     limits = server.service.settings.limits
