@@ -238,7 +238,7 @@ def _why_not(backend: str, precision: Any) -> str | None:
 def _reference() -> Any:
     """Filled networks, the stand-in head and its skin."""
     from ..reference import build, stand_in
-    from ..reference.deca_skin import head_skin
+    from ..reference.deca_skin import skin_of
     from ..reference.fill import Rules, fill
     from ..reference.flame import Flame
 
@@ -248,11 +248,7 @@ def _reference() -> Any:
         networks[name] = build(f"deca/{name}").eval().requires_grad_(False)
         plain = {"layers.2.bias": {"206": 6.5}} if name == "e_flame" else {}
         fill(networks[name], Rules(gain={} if name == "d_detail" else gain, add=plain))
-    template = stand_in.stand_in_template()
-    mask = template.face_eye_mask.astype(np.float32) / 255
-    skin = head_skin(
-        template.triangles, template.uvs, template.uv_triangles, mask, template.fixed_displacement
-    )
+    skin = skin_of(stand_in.stand_in_template())
     flame = Flame(stand_in.stand_in_model(), stand_in.stand_in_landmarks()).requires_grad_(False)
     return networks, flame, skin
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..errors import ModelError
 from .deca_raster import rasterize_pytorch3d
+from .head_template import HeadTemplate
 
 __all__ = [
     "UV_SIDE",
@@ -21,6 +22,7 @@ __all__ = [
     "blended_detail_normals",
     "detail_normals",
     "head_skin",
+    "skin_of",
     "vertex_normals",
     "world_to_uv",
 ]
@@ -90,6 +92,14 @@ def head_skin(
         uv_weights=shown.weights[0],
         wrinkled=torch.from_numpy(wrinkled.astype(np.float32))[None, None],
         fixed_displacement=torch.from_numpy(fixed_displacement.astype(np.float32))[None, None],
+    )
+
+
+def skin_of(template: HeadTemplate) -> HeadSkin:
+    """The constants of DECA's own head; raises as `head_skin`."""
+    wrinkled = template.face_eye_mask.astype(np.float32) / 255
+    return head_skin(
+        template.triangles, template.uvs, template.uv_triangles, wrinkled, template.fixed_displacement
     )
 
 

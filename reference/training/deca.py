@@ -17,11 +17,10 @@ from .. import build
 from ..checkpoints import load_state, require_fit
 from ..deca_files import DECA_CHECKPOINT, read_deca_model
 from ..deca_pictures import landmarks_picture
-from ..deca_skin import UV_SIDE, HeadSkin, head_skin
+from ..deca_skin import UV_SIDE, HeadSkin, skin_of
 from ..deca_texture import FlameTex
 from ..flame import Flame
 from ..flame_files import DECA_SITE, Albedo
-from ..head_template import HeadTemplate
 from ..kept import kept_albedo, kept_flame, kept_landmarks, kept_template
 from .deca_data import SubjectPhotos, read_photo_set
 from .deca_settings import CoarseWeights, DetailWeights, Settings, read_deca_settings
@@ -57,7 +56,7 @@ def prepare(config: Path, *, vgg: Path | None, say: Callable[[str], None]) -> Jo
     settings = read_deca_settings(config)
     weights = settings.weights
     albedo = _albedo(settings) if weights.draws else None
-    face = face_model(Flame(kept_flame(), kept_landmarks()), _skin(kept_template()), albedo)
+    face = face_model(Flame(kept_flame(), kept_landmarks()), skin_of(kept_template()), albedo)
     recognition = (
         _recognition(settings) if isinstance(weights, CoarseWeights) and weights.identity > 0 else None
     )
@@ -198,13 +197,6 @@ def _with_landmarks(photos: Tensor, points: Tensor) -> Tensor:
         landmarks_picture(photo.numpy(), place) for photo, place in zip(photos.float(), pixels, strict=True)
     ]
     return torch.from_numpy(np.stack(drawn))
-
-
-def _skin(template: HeadTemplate) -> HeadSkin:
-    wrinkled = template.face_eye_mask.astype(np.float32) / 255
-    return head_skin(
-        template.triangles, template.uvs, template.uv_triangles, wrinkled, template.fixed_displacement
-    )
 
 
 def _albedo(settings: Settings) -> Albedo:

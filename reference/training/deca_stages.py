@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..deca import SIDE, Codes, codes_of, detail_latent
 from ..deca_render import View, lit, project, sh_shading, view
-from ..deca_skin import HeadSkin, detail_normals, vertex_normals, world_to_uv
+from ..deca_skin import HeadSkin, blended_detail_normals, detail_normals, vertex_normals, world_to_uv
 from ..deca_texture import FlameTex
 from ..flame import Flame, PosedHead
 from . import deca_losses as losses
@@ -180,7 +180,8 @@ class Detail(nn.Module):
             away = world_to_uv(skin, vertex_normals(skin, projected)[..., 2:])
             visible = marked * (away < _FACING) * skin.wrinkled
             hidden = 1 - _eroded(visible)
-        shading = sh_shading(detail_normals(skin, head.vertices, normals, heights), codes.light)
+        wrinkled = detail_normals(skin, head.vertices, normals, heights)
+        shading = sh_shading(blended_detail_normals(skin, wrinkled, normals), codes.light)
         terms, made = {}, {"shading": shading}
         if weights.draws:
             with torch.no_grad():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from reenact.reference.deca import Codes, codes_of
 from reenact.reference.deca_render import lit, project, sh_shading, view
-from reenact.reference.deca_skin import detail_normals, head_skin, vertex_normals
+from reenact.reference.deca_skin import blended_detail_normals, detail_normals, skin_of, vertex_normals
 from reenact.reference.deca_synthetic import helix_texture
 from reenact.reference.flame import Flame
 from reenact.reference.flame_files import Albedo
@@ -36,9 +36,7 @@ def albedo():
 
 
 def stand_in_skin():
-    made = stand_in_template()
-    mask = made.face_eye_mask.astype(np.float32) / 255
-    return head_skin(made.triangles, made.uvs, made.uv_triangles, mask, made.fixed_displacement)
+    return skin_of(stand_in_template())
 
 
 def codes(**changes):
@@ -67,8 +65,9 @@ def photograph(face, seen, heights=None):
         looked = view(skin, projected, normals, vertex_normals(skin, projected), SIDE, SIDE)
         picture = lit(looked, face.albedo(seen.tex), seen.light)
         if heights is not None:
+            wrinkled = detail_normals(skin, head.vertices, normals, heights)
             skin_map = face.albedo(seen.tex) * sh_shading(
-                detail_normals(skin, head.vertices, normals, heights), seen.light
+                blended_detail_normals(skin, wrinkled, normals), seen.light
             )
             picture = functional.grid_sample(skin_map, looked.grid, align_corners=False) * looked.alpha
         picture = picture + 0.3 * (1 - looked.alpha)

@@ -6,11 +6,14 @@ import pytest
 import torch
 from reenact.errors import ModelError, ReenactError
 from reenact.reference.deca_files import read_deca_model
+from reenact.reference.deca_render import sh_shading
+from reenact.reference.deca_skin import detail_normals, vertex_normals, world_to_uv
 from reenact.reference.fill import Rules, fill
 from reenact.reference.training import deca_stages
 from reenact.reference.training.board import NoBoard
 from reenact.reference.training.deca import Helpers, make_job, new_networks
 from reenact.reference.training.deca_data import Crops
+from reenact.reference.training.deca_losses import shading_smoothness_loss
 from reenact.reference.training.deca_settings import CoarseWeights, DetailWeights, Settings
 from reenact.reference.training.distributed import Place
 from reenact.reference.training.loop import Options, Trainer
@@ -245,6 +248,32 @@ def test_a_head_that_is_right_loses_nothing(face):
     assert stage(batch, {}, 0).terms["photo"].item() > 10 * terms["photo"].item()
 
 
+def test_skin_without_wrinkles_is_lit_as_the_coarse_head_and_its_mask_makes_no_seams(face):
+    """Beside the mask normals are the coarse ones, as published with the training: no border is to be smoothed."""
+    seen, skin = faces.codes(light=[[2.0] * 3, [0.1] * 3, [0.9] * 3, [0.4] * 3]), face.skin
+    batch = {"images": torch.full((1, 1, 3, 224, 224), 0.5), "masks": torch.ones(1, 1, 1, 224, 224)}
+    critics = deca_stages.DetailCritics(
+        Fixed(faces.flat(seen)), face, None, DetailWeights(photo=0, mrf=0, smoothness=1.0), False
+    )
+    heights = 0.003 * torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    shadings, smoothness = [], []
+    for wrinkles in (torch.zeros_like(heights), heights):
+        stage = deca_stages.Detail(Fixed(torch.zeros(128)), Fixed(wrinkles[0]), critics)
+        done = stage(batch, {}, 0)
+        shadings.append(done.made["shading"])
+        smoothness.append(done.terms["smoothness"].item())
+    head = face.posed(seen)
+    normals = vertex_normals(skin, head.vertices)
+    coarse = sh_shading(world_to_uv(skin, normals), seen.light)
+    beside = (skin.wrinkled == 0).expand_as(coarse)
+    assert beside.float().mean() > 0.1
+    for shading in shadings:
+        assert (shading - coarse)[beside].abs().max() < 1e-6
+    seamed = sh_shading(detail_normals(skin, head.vertices, normals, torch.zeros_like(heights)), seen.light)
+    assert smoothness[0] < 0.8 * shading_smoothness_loss(seamed).item()
+    assert smoothness[1] > 1.5 * smoothness[0]
+
+
 def test_checkpoints_are_read_as_the_published_ones_are(make, tmp_path):
     networks = new_networks(Settings.of_stage("pretrain", tmp_path, (tmp_path,)), say=unheard)
     _, job = make("pretrain", networks=networks)
@@ -339,4 +368,4 @@ class Fixed(torch.nn.Module):
         self.numbers = numbers
 
     def forward(self, images):
-        return self.numbers.expand(len(images), -1)
+        return self.numbers.expand(len(images), *self.numbers.shape[-3:])
