@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import ReenactError
+from ..errors import ModelError, ReenactError
 from ..reference.deca import SIDE, DetailDecoder, Encoder, codes_of, detail_latent
-from ..reference.deca_skin import head_skin
+from ..reference.deca_skin import skin_of
 from ..reference.deca_texture import FlameTex
 from ..reference.flame import Flame, FlameLandmarks, FlameModel, points_on
 from ..reference.flame_files import Albedo
@@ -119,10 +119,11 @@ def export_files(
 ) -> tuple[Bundle, list[Checked]]:
     """Write the bundle of these networks and files; each graph runs on random inputs, the encoders on a portrait too.
 
-    Raises ReenactError where a graph is further from the reference in float64 than rounding explains; nothing is
-    written then.
+    Raises ReenactError where a graph is further from the reference in float64 than rounding explains, ModelError where
+    FLAME and the template are not of one mesh; nothing is written then.
     """
     check_place(folder)
+    _require_one_mesh(files)
     networks = (
         checkpoint.network("e_flame", Encoder),
         checkpoint.network("e_detail", Encoder),
@@ -150,6 +151,15 @@ def export_files(
         whole=_WHOLE & graphs.keys(),
     )
     return bundle, checked
+
+
+def _require_one_mesh(files: Files) -> None:
+    ours, theirs = files.template.triangles, files.flame.f
+    if not np.array_equal(ours, theirs):
+        raise ModelError(
+            f"head_template.obj and FLAME's generic_model.pkl are of different meshes: {len(ours)} and {len(theirs)} "
+            "triangles that are not the same in the same order; add both again as they are published"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,13 +298,7 @@ def _albedo(albedo: Albedo) -> _Task:
 
 def _skin_arrays(template: HeadTemplate, landmarks: FlameLandmarks) -> dict[str, NDArray[Any]]:
     """The template as the runtime takes it, which triangle each pixel of it shows, and where the landmarks lie."""
-    skin = head_skin(
-        template.triangles,
-        template.uvs,
-        template.uv_triangles,
-        template.face_eye_mask.astype(np.float32) / 255,
-        template.fixed_displacement,
-    )
+    skin = skin_of(template)
     arrays = asdict(template)
     arrays["triangles"] = template.triangles.astype(np.int32)
     arrays["uv_triangles"] = template.uv_triangles.astype(np.int32)

@@ -104,6 +104,17 @@ def test_a_graph_that_is_apart_from_the_reference_is_not_written(deca_export, tm
     assert not (tmp_path / "b").exists()
 
 
+def test_a_template_of_another_mesh_than_flames_is_refused(deca_export, tmp_path):
+    files = deca_export.files
+    turned = np.roll(files.template.triangles, 1, axis=1)
+    wrong = dataclasses.replace(files, template=dataclasses.replace(files.template, triangles=turned))
+    with pytest.raises(
+        ModelError, match=r"head_template.obj and FLAME's generic_model.pkl are of different meshes"
+    ):
+        deca_bundle.export_files(deca_export.checkpoint, wrong, tmp_path / "b", "x")
+    assert not (tmp_path / "b").exists()
+
+
 def test_weights_that_are_not_whole_are_refused(flame):
     model = stand_in.stand_in_model()
     wrong = Flame(dataclasses.replace(model, weights=model.weights * 0.9), stand_in.stand_in_landmarks())
