@@ -91,7 +91,7 @@ def end_of_pickle(content: bytes, refused: Collection[str], most: int = _MOST_ST
             steps, end = steps + 1, (position or 0) + 1
             if opcode.name in refused:
                 raise PickleRefusedError(f"uses {opcode.name}, which no file of arrays needs")
-            if opcode.name == "FRAME" and argument > len(content) - end - 8:
+            if opcode.name == "FRAME" and (argument or 0) > len(content) - end - 8:
                 raise PickleRefusedError("is cut short")
             if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):  # a memo as long as this number would be made
                 far = not 0 <= (argument or 0) < most

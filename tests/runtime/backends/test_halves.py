@@ -62,7 +62,7 @@ def counter(dense=True, map_too=False):
         "axes": np.array([2, 3]),
         "first": random.standard_normal((8, 16)).astype(np.float32),
         "second": (random.standard_normal((16, 3)) * 0.01).astype(np.float32),
-        "bias": np.float32([7.003, 0.1, -0.1]),
+        "bias": np.array([7.003, 0.1, -0.1], np.float32),
         "parts": np.array([1, 2]),
     }
     made = {name for node in nodes[: None if dense else 3] for name in node.input}
