@@ -99,7 +99,7 @@ def _badge_size(picture: Image) -> tuple[int, int]:
 def _wide(line: str) -> int:
     """Pixels."""
     return max(
-        column * _COLUMN + cv2.getTextSize(text, _FONT, _SCALE, 1)[0][0]
+        column * _COLUMN + int(cv2.getTextSize(text, _FONT, _SCALE, 1)[0][0])
         for column, text in enumerate(line.split("\t"))
     )
 

@@ -70,9 +70,9 @@ def test_what_is_too_long_goes_on_in_the_next_line(monkeypatch):
     texts: list[tuple[str, int]] = []
     put = cv2.putText
 
-    def note(picture, text, place, *arguments):
-        texts.append((text, place[0] + cv2.getTextSize(text, *arguments[:2], 1)[0][0]))
-        put(picture, text, place, *arguments)
+    def note(picture, text, place, font, scale, *arguments):
+        texts.append((text, place[0] + cv2.getTextSize(text, font, scale, 1)[0][0]))
+        put(picture, text, place, font, scale, *arguments)
 
     monkeypatch.setattr(cv2, "putText", note)
     written(lambda picture: panel(picture, [LONG], corner=0, bottom=True), width=256)
