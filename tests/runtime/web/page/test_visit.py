@@ -181,6 +181,11 @@ def test_every_control_of_the_motions_can_be_edited(on, visit, server, web):
     session = on.newest_session(server)
     web.wait_for(lambda: set(session.live.settings.edits) == names, "all edits to be taken")
     assert page.locator("#alert").is_hidden()
+    page.locator("#slider-noseSneer_R").scroll_into_view_if_needed()
+    box = page.locator("#screen").bounding_box()
+    assert 0 <= box["y"] < box["y"] + box["height"] <= page.viewport_size["height"], (
+        "the portrait stays in view"
+    )
     on.shots(page, "all_controls")
     assert notes.errors == []
 
