@@ -119,13 +119,14 @@ class Portraits:
         self._is_ready()
 
     def _refuse(self, error: Exception, *, is_new: bool) -> None:
-        reason = described(error)
+        reason, scale = described(error), self._scale
         with self._changed:
             if is_new and self._wanted is None:
                 self.state, self.error = "failed", reason
             elif not is_new and self.current is not None:
                 self._scale = self.current.scale  # not tried again and again
-        self._tell(f"the photo cannot be used: {reason}")
+        what = "the photo cannot be used" if is_new else f"pictures cannot be made at {scale:.0%} of the size"
+        self._tell(f"{what}: {reason}")
 
 
 def described(error: Exception) -> str:

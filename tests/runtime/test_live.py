@@ -199,6 +199,19 @@ def test_a_photo_that_breaks_the_system_is_told_and_ends_nothing(room):
     live.calibrate()
 
 
+def test_a_size_that_cannot_be_made_is_told_as_that_and_not_as_a_bad_photo(room):
+    def broken(image):
+        if image.shape[1] < 64:
+            raise MediaError("made")
+
+    live = room(before_register=broken)
+    live.photo(red=14)
+    live.session._portraits.rescale(0.5)
+    until(lambda: live.said, "the refusal")
+    assert live.said == ["pictures cannot be made at 50% of the size: made"]
+    assert live.session.status.photo == "ready"
+
+
 def test_a_photo_may_be_a_file_and_one_that_is_missing_is_told(room, tmp_path, colours):
     live = room()
     cv2.imwrite(str(tmp_path / "photo.png"), colours.picture(red=50, width=64, height=64)[..., ::-1])
