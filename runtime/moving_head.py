@@ -1,5 +1,6 @@
 """A camera for machines without one: a packaged portrait, moved by a motion preset, seen as a face by any tracker."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class MovingHead:
         fps: float = 30.0,
         motion: str = "demo",
         clock: Callable[[], float] = time.perf_counter,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         """`tracker` finds the portrait's face, once. Raises ReenactError for an unknown motion."""
         self.lost: Counter[str] = Counter()
@@ -43,7 +44,8 @@ class MovingHead:
         )
         self._motion = load_motion(motion)
         self._period = 1 / fps
-        self._clock, self._sleep = clock, sleep
+        self._stopped = threading.Event()
+        self._clock, self._sleep = clock, sleep or self._stopped.wait
         self._began: float | None = None
         self._count = 0
 
@@ -62,6 +64,10 @@ class MovingHead:
         at = (self._count * self._period) % (REST_S + self._motion.duration) - REST_S
         image = self._animator.animate(self._portrait, Observation(self._motion.at(max(at, 0.0))))
         return Captured(image, self._clock())
+
+    def stop(self) -> None:
+        """Wait for no frame's time any more."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Free the portrait."""

@@ -15,14 +15,15 @@ import av
 
 from ...errors import MediaError
 from .frame import Image
-from .inputs import CameraRequest, Captured, DeviceInput, FileInput, Input, UrlInput, check_url
+from .inputs import CameraRequest, Captured, DeviceInput, FileInput, Input
+from .network import UrlInput, check_url
 from .v4l2 import CameraFormat, describe, device_paths, is_no_camera, reason
 
 __all__ = ["CameraFeed", "CameraInfo", "choose_input", "list_cameras"]
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0  # between two tries to open a camera that is gone
 MEASURED_S = 2.0  # the real frame rate is told after so long
-CLOSE_S = 3.0  # a driver that does not answer is left behind after that
+CLOSE_S = 3.0  # an input that does not answer is left to its thread after that
 
 OpenInput = Callable[[], Input]
 
@@ -165,9 +166,14 @@ class CameraFeed:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop reading and release the input."""
+        """Stop reading and release the input; says so where that has to be left to its thread."""
         self._stop.set()
+        opened = self._input
+        if opened is not None:
+            opened.stop()
         self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            self._tell(f"{self.name} has not answered for {CLOSE_S:g} s: it is released once it does")
 
     def _run(self) -> None:
         try:
@@ -188,12 +194,16 @@ class CameraFeed:
             try:
                 captured = opened.read()
             except MediaError as error:
+                if self._stop.is_set():
+                    return
                 self._take_lost(opened)
                 self._tell(f"{error}; the last picture stands until it is back")
                 self._release()
                 return
             if captured is None:
                 self.ended = True
+                return
+            if self._stop.is_set():
                 return
             self._measure(opened, captured)
             self._take_lost(opened)
@@ -213,7 +223,8 @@ class CameraFeed:
             except MediaError:
                 pause = min(2 * pause, LONGEST_WAIT_S)
                 continue
-            self._tell(f"{self.name} is back")
+            if not self._stop.is_set():
+                self._tell(f"{self.name} is back")
             return self._input
         return None
 

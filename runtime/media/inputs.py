@@ -1,11 +1,12 @@
-"""What gives frames in real time: a camera, a file played as if it were one, a stream from the network.
+"""What gives frames in real time: a camera, or a file played as if it were one; `network.py` has streams.
 
-Each is used by one thread; `read` waits for the next frame. Capture times are seconds of `time.perf_counter`.
+Each is used by one thread, except `stop`. Capture times are seconds of `time.perf_counter`.
 """
 
 import math
 import os
 import platform
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,31 +15,27 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import av
 import cv2
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
 from ...errors import MediaError
 from .frame import Image
 from .gaps import Gaps
-from .limits import DEFAULT_LIMITS, Limits
-from .picture import FrameConverter
+from .limits import Limits
 from .reader import VideoReader
 from .v4l2 import why_not
 
 __all__ = [
+    "DAMAGED",
+    "LATE_S",
     "LEFT_OUT",
+    "MOST_DAMAGED",
     "CameraRequest",
     "Captured",
     "DeviceInput",
     "FileInput",
     "Input",
-    "UrlInput",
-    "check_url",
 ]
 
 LEFT_OUT, DAMAGED = "source left out", "damaged"  # causes of losses
@@ -46,19 +43,12 @@ LEFT_OUT, DAMAGED = "source left out", "damaged"  # causes of losses
 _UNLIMITED_TIME = Limits(max_seconds=math.inf)
 LATE_S = 0.5  # a file that is so far behind its times is not played faster to catch up
 STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
-TIMEOUT_S = 5.0  # of a network stream
 MOST_DAMAGED = 30  # pictures in a row; then the input counts as broken
 _STALLED_CAMERA_S = "2"
 UNEXPLAINED = "check that it is plugged in, that no other program uses it, and that you may read it"
 
 # Left to itself OpenCV opens a device path with FFmpeg, which takes no wishes and tells no capture times.
 _BACKENDS = {"Linux": cv2.CAP_V4L2, "Windows": cv2.CAP_DSHOW, "Darwin": cv2.CAP_AVFOUNDATION}
-
-_PROTOCOLS = {
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "http": "http,tcp",
-    "https": "https,http,tls,tcp",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +68,9 @@ class Input(Protocol):
 
     def read(self) -> Captured | None:
         """The next frame, waited for; None at the end. Raises MediaError where it stopped."""
+
+    def stop(self) -> None:
+        """From any thread: let a `read` that waits for its time return; what it gives is of no use any more."""
 
     def close(self) -> None:
         """Release it."""
@@ -188,6 +181,9 @@ class DeviceInput:
         code = cv2.COLOR_GRAY2RGB if picture.ndim == 2 else cv2.COLOR_BGR2RGB
         return np.asarray(cv2.cvtColor(picture, code), np.uint8)
 
+    def stop(self) -> None:
+        """Nothing: a camera that gives no picture is waited for no longer than two seconds."""
+
     def close(self) -> None:
         """Release the camera."""
         self._capture.release()
@@ -204,13 +200,14 @@ class FileInput:
         *,
         loop: bool,
         clock: Callable[[], float] = time.perf_counter,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """Raises MediaError where the file cannot be read."""
+        """Raises MediaError where the file cannot be read. `sleep` waits so many seconds, until `stop` by default."""
         self.name = str(path)
         self.lost: Counter[str] = Counter()
         self._path, self._loop = path, loop
-        self._clock, self._sleep = clock, sleep
+        self._stopped = threading.Event()
+        self._clock, self._sleep = clock, sleep or self._stopped.wait
         self._opened = ExitStack()
         self._frames = self._open()
         self._began: float | None = None  # when the first frame of this round was due
@@ -240,125 +237,10 @@ class FileInput:
             self._sleep(self._due - now)
         return Captured(image, self._due)
 
+    def stop(self) -> None:
+        """Wait for no frame's time any more."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Release the file."""
         self._opened.close()
-
-
-class UrlInput:
-    """A stream from the network: RTSP, or HTTP with a movie or a camera's MJPEG."""
-
-    asked = ""
-
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`url` as `check_url` has passed it. Raises MediaError where it cannot be opened."""
-        self.name = _without_password(url)
-        self.lost: Counter[str] = Counter()
-        self._clock = clock
-        self._opened = ExitStack()
-        options = {
-            # No redirect and no playlist leads to another place than the one that was allowed.
-            "protocol_whitelist": _PROTOCOLS[urlsplit(url).scheme.lower()],
-            "format_whitelist": "rtsp,mpjpeg,jpeg_pipe,mjpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,flv",
-            "max_redirects": "0",
-            "rtsp_transport": "tcp",
-            "max_pixels": str(DEFAULT_LIMITS.max_pixels),
-        }
-        try:
-            container = av.open(url, "r", options=options, timeout=(TIMEOUT_S, TIMEOUT_S))
-        except (av.FFmpegError, OSError) as error:
-            raise MediaError(
-                f"{self.name}: cannot be opened ({error.strerror or type(error).__name__}); check the address, and "
-                "that it is the stream itself and not a page or a playlist"
-            ) from error
-        self._opened.enter_context(container)
-        if not container.streams.video:
-            self.close()
-            raise MediaError(f"{self.name}: no video in it; name a stream with a picture")
-        stream = container.streams.video[0]
-        self._converter = FrameConverter(
-            Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
-        )
-        self._is_film = bool(container.duration and container.duration > 0)
-        self._frames = _decoded(container, stream)
-        self._began: float | None = None
-
-    def read(self) -> Captured | None:
-        """The next frame that can be read; None at the end of a film. Raises MediaError where the stream breaks off."""
-        frame = self._next()
-        if frame is None:
-            if self._is_film:
-                return None
-            raise MediaError(f"{self.name}: the stream has ended")
-        image = self._converter.convert(frame)
-        now = self._clock()
-        if not self._is_film or frame.time is None:
-            return Captured(image, now)
-        if self._began is None or now - self._began - frame.time > LATE_S:
-            self._began = now - frame.time
-        due = self._began + frame.time
-        if due > now:
-            time.sleep(due - now)
-        return Captured(image, due)
-
-    def _next(self) -> av.VideoFrame | None:
-        for _ in range(MOST_DAMAGED):
-            try:
-                frame = next(self._frames, None)
-            except (av.FFmpegError, OSError) as error:
-                raise MediaError(
-                    f"{self.name}: the stream broke off ({error.strerror or type(error).__name__})"
-                ) from error
-            if not isinstance(frame, _Damaged):
-                return frame
-            self.lost[DAMAGED] += 1
-        raise MediaError(f"{self.name}: {MOST_DAMAGED} pictures in a row cannot be decoded")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._opened.close()
-
-
-class _Damaged:
-    """In place of a picture that cannot be decoded."""
-
-
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | _Damaged]:
-    """What comes; only what the connection itself fails with is raised."""
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.EOFError:
-            return
-        except av.FFmpegError:
-            yield _Damaged()
-        else:
-            yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
-
-
-def check_url(url: str, allowed: list[str]) -> str:
-    """`url` itself where its kind is known and its host one of `allowed`; MediaError else."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
-    except ValueError as error:
-        raise MediaError(f"{url[:80]!r} is not an address ({error})") from error
-    if parts.scheme.lower() not in _PROTOCOLS:
-        raise MediaError(
-            f"{_without_password(url)}: streams come by {', '.join(_PROTOCOLS)}, not by {parts.scheme[:20]!r}"
-        )
-    if host not in {name.lower() for name in allowed}:
-        raise MediaError(
-            f"{_without_password(url)}: nothing is read from the network unasked; allow it with --allow-url {host}"
-        )
-    return url
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        place = host if parts.port is None else f"{host}:{parts.port}"
-    except ValueError:
-        return "the address"
-    return parts._replace(netloc=place, query="").geturl()[:200]

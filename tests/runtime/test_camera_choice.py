@@ -30,6 +30,9 @@ class Opened:
         self.shade += 10
         return Captured(np.full((30, 40, 3), self.shade, np.uint8), 0.0)
 
+    def stop(self):
+        pass
+
     def close(self):
         self.closed = True
 

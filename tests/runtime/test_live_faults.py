@@ -42,6 +42,9 @@ class Script:
         time.sleep(1 / following[0])
         return Captured(following[1], time.perf_counter())
 
+    def stop(self):
+        pass
+
     def close(self):
         pass
 

@@ -1,5 +1,8 @@
 """The generated head in place of a camera: a face for any tracker, at the pace of a camera."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from reenact.errors import ReenactError
@@ -42,6 +45,14 @@ def test_where_making_a_frame_takes_too_long_frames_are_left_out(engines, clock)
     assert head.lost == {"source left out": 14}  # of 15 in that time the last was made
     assert late.time == pytest.approx(clock.now)
     assert head.read().time - late.time < 0.05  # what was missed is not made up for
+
+
+def test_the_wait_for_the_next_frame_can_be_stopped(engines):
+    head = MovingHead(engines.tracker.sibling(smooth=False), size=(160, 120), fps=1 / 30)
+    began = time.perf_counter()
+    threading.Timer(0.1, head.stop).start()
+    head.read()
+    assert time.perf_counter() - began < 5
 
 
 def test_an_unknown_motion_is_refused(engines):

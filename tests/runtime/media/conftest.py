@@ -94,3 +94,15 @@ def _write_click(
         frame.sample_rate, frame.pts, frame.time_base = 48_000, begin, Fraction(1, 48_000)
         output.mux(sound.encode(frame))
     output.mux(sound.encode(None))
+
+
+@pytest.fixture
+def film(tmp_path, make_video, shades):
+    """Makes a film of so many shades of grey, 25 a second or at `times`."""
+
+    def make(count, **options):
+        path = tmp_path / "film.mp4"
+        make_video(path, shades(count), **options)
+        return path
+
+    return make

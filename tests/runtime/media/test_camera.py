@@ -14,7 +14,8 @@ import pytest
 from reenact.errors import MediaError
 from reenact.runtime.media import camera as module
 from reenact.runtime.media.camera import CameraFeed, CameraInfo, choose_input, list_cameras
-from reenact.runtime.media.inputs import CameraRequest, Captured, FileInput, UrlInput
+from reenact.runtime.media.inputs import CameraRequest, Captured, FileInput
+from reenact.runtime.media.network import UrlInput
 from reenact.runtime.media.v4l2 import CameraFormat
 
 CAMERAS = [
@@ -172,6 +173,9 @@ class MadeInput:
         self.time += 1 / 30
         return Captured(np.zeros((*self.size, 3), np.uint8), self.time)
 
+    def stop(self):
+        pass
+
     def close(self):
         self.closed = True
 
@@ -278,19 +282,42 @@ def test_a_receiver_that_fails_ends_the_feed_and_is_told():
     assert made.closed
 
 
-def test_closing_does_not_wait_for_a_driver_that_hangs(monkeypatch):
+def test_closing_does_not_wait_for_a_driver_that_hangs_but_says_so(monkeypatch):
     monkeypatch.setattr(module, "CLOSE_S", 0.05)
     going = threading.Event()
+    said: list[str] = []
 
     class Hanging(MadeInput):
         def read(self):
             going.wait(5)
+            return super().read()
 
-    feed = CameraFeed(lambda: Hanging(1), lambda *_: None, lambda _: None)
+    delivered: list[object] = []
+    hanging = Hanging(1)
+    feed = CameraFeed(lambda: hanging, lambda *_: delivered.append(1), said.append)
     began = time.perf_counter()
     feed.close()
     assert time.perf_counter() - began < 1
+    assert said == ["made has not answered for 0.05 s: it is released once it does"]
     going.set()
+    feed._thread.join(5)
+    assert hanging.closed
+    assert not delivered  # nobody expects a frame after closing
+    assert len(said) == 1
+
+
+def test_closing_interrupts_the_wait_for_a_frames_time(tmp_path, make_video, shades):
+    path = tmp_path / "film.mp4"
+    make_video(path, shades(2), times=[0, 750])  # the second is due after half a minute
+    said: list[str] = []
+    first = threading.Event()
+    feed = CameraFeed(partial(FileInput, path, loop=False), lambda *_: first.set(), said.append)
+    assert first.wait(5)
+    began = time.perf_counter()
+    feed.close()
+    assert time.perf_counter() - began < 1
+    assert said == []
+    assert not feed._thread.is_alive()
 
 
 def test_a_device_is_named_in_its_errors():
