@@ -15,9 +15,9 @@ def test_every_step_of_the_runtime_can_be_timed(deca_export):
     "not __import__('pathlib').Path('/proc/self/statm').exists()", reason="memory is read from /proc"
 )
 def test_memory_is_that_of_the_first_frames_and_of_the_end(deca_export):
-    settled, at_end = memory_over(deca_export.folder, "cpu", 120)
+    settled, at_end = memory_over(deca_export.folder, "cpu", 400)
     assert 50 < settled < 20_000
-    assert abs(at_end - settled) < 50
+    assert abs(at_end - settled) < 0.1 * 300  # megabytes a frame
 
 
 def test_the_table_has_a_row_a_step_and_a_column_a_way():
