@@ -1,9 +1,13 @@
 """Sessions: bounded, isolated, found again, and gone without a trace when their client is."""
 
+import asyncio
 import gc
+import os
 import socket
 import threading
+import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +15,13 @@ pytest.importorskip("aiortc", reason="the server needs the extra [web], which is
 websockets = pytest.importorskip("websockets.sync.client", reason="the server needs websockets")
 
 
-def threads():
-    names = (thread.name for thread in threading.enumerate())
-    return sorted(name for name in names if name.startswith("reenact-") and "web-work" not in name)
+def alive():
+    """Threads of sessions, each for itself: those of other tests may end at any time."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("reenact-") and "web-work" not in thread.name
+    }
 
 
 def code(answer):
@@ -71,20 +79,20 @@ def test_settings_of_one_session_change_no_other(client, session, web):
     client.delete(other)
 
 
-def test_closing_gives_back_threads_and_files(server, client, web, hopper_jpeg):
-    web.wait_for(lambda: not list(server.folder.iterdir()), "the folders of other tests to go")
-    before = threads()
-    path = web.open_session(client)
-    client.post(f"{path}/photos", content=hopper_jpeg)
-    kept = list(server.folder.iterdir())
-    assert len(kept) == 1
-    assert kept[0].stat().st_mode & 0o077 == 0, "nobody else may look into it"
-    assert server.folder.stat().st_mode & 0o077 == 0
-    assert len(threads()) > len(before)
-    assert client.delete(path).status_code == 204
-    assert list(server.folder.iterdir()) == []
-    assert threads() == before
-    assert code(client.get(path)) == (404, "no_session")
+def test_closing_gives_back_threads_and_files(serve, web, hopper_jpeg):
+    with serve(sessions=1) as running, running.client() as client:
+        before = alive()
+        path = web.open_session(client)
+        client.post(f"{path}/photos", content=hopper_jpeg)
+        kept = list(running.folder.iterdir())
+        assert len(kept) == 1
+        assert kept[0].stat().st_mode & 0o077 == 0, "nobody else may look into it"
+        assert running.folder.stat().st_mode & 0o077 == 0
+        assert alive() - before
+        assert client.delete(path).status_code == 204
+        assert list(running.folder.iterdir()) == []
+        assert alive() - before == set()
+        assert code(client.get(path)) == (404, "no_session")
 
 
 def test_closing_gives_back_memory(server, client, web, hopper_jpeg):
@@ -127,6 +135,74 @@ def test_a_client_that_vanishes_leaves_nothing_behind(serve, web):
         assert 'reenact_connections{transport="websocket"} 0' in client.get("/metrics").text
 
 
+def test_a_client_that_falls_silent_leaves_nothing_behind(serve, web):
+    """Its connection stays, but nothing answers any more, as when a laptop is closed: the server's pings tell."""
+    with serve(sessions=1, reconnect_seconds=0.5) as running, running.client() as client:
+        path = web.open_session(client)
+        with socket.create_connection(("127.0.0.1", running.port)) as silent:
+            silent.sendall(
+                f"GET {path}/live HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\n"
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n".encode()
+            )
+            assert b"101 Switching Protocols" in silent.recv(100)
+            assert 'reenact_connections{transport="websocket"} 1' in client.get("/metrics").text
+            web.wait_for(lambda: client.get("/api/health").json()["sessions"] == 0, "the session to end")
+        assert list(running.folder.iterdir()) == []
+        assert 'reenact_connections{transport="websocket"} 0' in client.get("/metrics").text
+
+
+def test_the_loop_answers_while_everybody_works(serve, web, hopper_jpeg):
+    """Opening, uploading, registering and recording are done elsewhere: nobody's line waits for them."""
+    with serve(sessions=3) as running, running.client() as client:
+        lags, over = [], threading.Event()
+
+        async def watch():
+            while not over.is_set():
+                began = time.perf_counter()
+                await asyncio.sleep(0.01)
+                lags.append(time.perf_counter() - began - 0.01)
+
+        watching = asyncio.run_coroutine_threadsafe(watch(), running.loop)
+        for _ in range(3):
+            path = web.open_session(client)
+            client.get("/api/capabilities")
+            client.post(f"{path}/photos", content=hopper_jpeg)
+            client.post(f"{path}/recordings")
+            for size in (256, 768):
+                client.patch(f"{path}/live", json={"size": size})
+            client.delete(path)
+        over.set()
+        watching.result(10)
+        assert len(lags) > 50
+        assert sorted(lags)[int(0.95 * len(lags))] < 0.1, "seconds"
+        blocked = sum(lag for lag in lags if lag > 0.05)
+        assert blocked < 0.3 * sum(lags, 0.01 * len(lags)), "what is left is who else uses this machine"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_sessions_that_come_and_go_leave_no_memory_behind(serve, web, hopper_jpeg):
+    """The first ones warm caches up; the others must not add to what they took."""
+
+    def visit(client):
+        path = web.open_session(client)
+        client.post(f"{path}/photos", content=hopper_jpeg)
+        client.patch(f"{path}/live", json={"photo": "grace-hopper", "size": 768})
+        client.delete(path)
+
+    def resident():
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    with serve(sessions=1) as running, running.client() as client:
+        for _ in range(6):
+            visit(client)
+        before = resident()
+        for _ in range(8):
+            visit(client)
+        assert resident() - before < 60, "MB; one session holds about 12, eight that stayed 96"
+
+
 def test_a_page_that_comes_back_in_time_finds_its_session(serve, web):
     with serve(sessions=1, reconnect_seconds=30.0) as running, running.client() as client:
         path = web.open_session(client)
@@ -151,10 +227,11 @@ def test_a_page_that_nobody_uses_is_told_and_its_place_given_free(serve, web):
 
 
 def test_a_stopped_server_leaves_no_folder_and_no_thread(serve, web):
-    before = threads()
+    before = alive()
     with serve(sessions=2) as running, running.client() as client:
         web.open_session(client)
         folder = running.folder
         assert folder.is_dir()
+        assert alive() - before
     assert not folder.exists()
-    assert threads() == before
+    assert alive() - before == set()

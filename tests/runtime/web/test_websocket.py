@@ -155,6 +155,28 @@ def test_a_face_that_is_lost_is_told_and_found_again(line, jpegs):
     talk.drive(jpegs, state("live"))
 
 
+def test_a_camera_that_stops_and_returns_with_another_size_is_followed(
+    client, session, line, jpegs, camera_frames
+):
+    upright = [
+        cv2.imencode(".jpg", cv2.cvtColor(frame[:, 140:500], cv2.COLOR_RGB2BGR))[1].tobytes()
+        for frame in camera_frames
+    ]
+    talk = Talk(line)
+
+    def state(wanted):
+        return lambda talk: talk.statuses and talk.statuses[-1]["state"] == wanted
+
+    talk.drive(jpegs, state("live"))
+    for frames in (upright, jpegs):
+        while talk.statuses[-1]["state"] != "waiting":
+            talk.listen(0.5)
+        made = len(talk.pictures)
+        talk.drive(frames, lambda talk: len(talk.pictures) > made + 10 and state("live")(talk))  # noqa: B023
+    assert {image.shape for _, _, image in talk.pictures} == {(384, 384, 3)}
+    assert client.get(session).json()["status"]["problem"] is None
+
+
 @pytest.mark.parametrize(
     ("garbage", "code"),
     [
