@@ -83,7 +83,7 @@ def yaw_of(page, on, engines, seconds):
     """Degrees that the portrait is turned by, the median over some seconds in which it is live."""
     tracker = engines.tracker.sibling(smooth=False)
     until = time.monotonic() + seconds
-    yaws = []
+    yaws: list[float] = []
     while time.monotonic() < until or len(yaws) < 5:
         picture = on.look(page, 192).astype(np.uint8) if page.inner_text("#status") == "Live" else None
         face = None if picture is None else tracker.track(picture, time.monotonic())
