@@ -18,6 +18,7 @@ def child_that_worked():
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    assert process.stdout is not None
     process.stdout.readline()
     yield
     process.communicate()
