@@ -59,7 +59,7 @@ class Places:
     def __init__(self, running, client, photo):
         self.running, self.client, self.content = running, client, photo
         self.id = None
-        self.reached = Counter()
+        self.reached: Counter[str] = Counter()
 
     def session(self):
         if self.id is None or self.client.get(f"/api/sessions/{self.id}").status_code != 200:

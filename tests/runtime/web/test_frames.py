@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the server needs the extra [web], which is not installed")
-from reenact.runtime.web import frames
 from reenact.runtime.web.frames import decode_frame
 from reenact.runtime.web.refusals import Refusal
 
@@ -24,7 +23,7 @@ def test_a_small_file_that_decodes_to_a_huge_picture_never_reaches_the_decoder(m
     def decoder(*given):
         pytest.fail("it was decoded")
 
-    monkeypatch.setattr(frames.cv2, "imdecode", decoder)
+    monkeypatch.setattr(cv2, "imdecode", decoder)
     with pytest.raises(Refusal) as refusal:
         decode_frame(TWO_SIZES.read_bytes(), 1_000_000)
     assert (refusal.value.status, refusal.value.code) == (422, "bad_frame")

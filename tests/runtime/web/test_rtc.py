@@ -3,6 +3,7 @@
 import asyncio
 from fractions import Fraction
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,11 +190,12 @@ def test_a_session_that_is_over_takes_no_offer(server, client, web):
 def test_a_peer_that_sends_huge_frames_is_cut_off_before_one_is_decoded(
     server, client, session, web, monkeypatch
 ):
-    decoded, original = [], vpx.Vp8Decoder.decode
+    decoded: list[tuple[int, int]] = []
+    original = vpx.Vp8Decoder.decode
 
     def noting(self, frame):
-        frames = original(self, frame)
-        decoded.extend((frame.width, frame.height) for frame in frames)
+        frames: list[Any] = original(self, frame)
+        decoded.extend((made.width, made.height) for made in frames)
         return frames
 
     monkeypatch.setattr(vpx.Vp8Decoder, "decode", noting)
