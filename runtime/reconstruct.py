@@ -19,7 +19,7 @@ from .media.images import read_image, read_image_file, write_image
 from .media.limits import DEFAULT_LIMITS, Limits
 from .media.reader import VideoReader
 from .media.writer import open_writer
-from .reposing import animation_columns, animation_poses, transfer_columns
+from .reposing import animation_camera, animation_columns, animation_poses, transfer_columns
 from .running import Progress, run_to_file
 from .stream import Stage, StreamInterrupted, StreamStats
 from .systems.deca.files import coefficients, write_coefficients, write_files
@@ -184,7 +184,7 @@ class Reconstructor:
         place = place_of(folder, source, [source])
         made = self.photo(source)
         output = _made(place) / f"{source.stem}_animation.mp4"
-        poses = animation_poses(made.fit.exp, made.fit.pose)
+        poses = animation_poses(made.fit.exp, made.fit.pose, animation_camera(self._deca, made))
 
         def draw(item: tuple[int, Any]) -> Frame:
             number, (turned, moved) = item

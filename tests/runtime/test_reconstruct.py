@@ -19,7 +19,7 @@ from reenact.runtime.media.images import read_image, write_image
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.writer import open_writer
 from reenact.runtime.reconstruct import Reconstructor, inputs_of, place_of
-from reenact.runtime.reposing import animation_poses
+from reenact.runtime.reposing import animation_camera, animation_poses
 from reenact.runtime.stream import StreamInterrupted
 from reenact.runtime.systems.deca.model import Deca
 from reenact.runtime.systems.protocol import SystemSettings
@@ -294,7 +294,9 @@ def test_expressions_are_handed_over_from_a_photo_and_a_video(folder, photo, cli
 
 def test_the_animation_turns_once_around_opens_the_jaw_and_comes_back():
     exp, pose = np.ones(50, np.float32), np.float32([0.3, 0.2, 0.1, 0.05, 0, 0])  # type: ignore[arg-type]
-    frames = animation_poses(exp, pose).frames  # type: ignore[arg-type]
+    camera = np.float32([6, 0, -0.01])  # type: ignore[arg-type]
+    frames = animation_poses(exp, pose, camera).frames  # type: ignore[arg-type]
+    assert all((one[2] == camera).all() for pair in frames for one in pair)
     turned, moved = ([pair[i] for pair in frames] for i in (0, 1))
     yaws = np.array([one[1][1] for one in turned])
     assert np.allclose(np.diff(yaws[:96]), 2 * np.pi / 96, atol=1e-5)
@@ -307,6 +309,17 @@ def test_the_animation_turns_once_around_opens_the_jaw_and_comes_back():
     assert codes[:, :4].max(axis=0) == pytest.approx(2, abs=0.02)
     assert codes[:, :4].min(axis=0) == pytest.approx(-2, abs=0.02)
     assert (codes[:, 4:] == 0).all()
+
+
+def test_the_animation_shows_the_whole_head_from_every_side(photo, settings):
+    with Reconstructor(settings, whole=True) as reconstructor:
+        made, deca = reconstructor.photo(photo), reconstructor._deca
+        camera = animation_camera(deca, made)
+        poses = animation_poses(made.fit.exp, made.fit.pose, camera)
+        projected = np.stack([deca.head(made.person, *turned).projected for turned, _ in poses.frames[:96:5]])
+    assert 5 < camera[0] <= 8
+    assert 0.85 < np.abs(projected[..., 0]).max() <= 0.96  # nose and back of the head
+    assert -0.96 <= projected[..., 1].min() < -0.85  # the crown
 
 
 def test_the_command_finds_the_face_itself(models_home, deca_export, tmp_path):

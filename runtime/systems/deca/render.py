@@ -21,6 +21,7 @@ __all__ = ["View", "depth_picture", "lit", "seen_in", "sh_shading", "shape_pictu
 Floats = NDArray[np.float32]
 
 _GREY = 180 / 255
+_LEAST_COVERED = 0.01
 _TURNED_AWAY = 0.15  # z of the projected normals from which on shape pictures are black
 _LAMPS = np.array([(-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1)], np.float32)
 _INTENSITY = 1.7
@@ -45,6 +46,7 @@ class View:
     raster: Raster
     alpha: Floats  # (H, W, 1), 1 where it shows the head
     places: Floats  # (H, W, 2) where on the skin, x and y from -1 to 1
+    covered: Floats  # (H, W, 1) how much of the skin's map around that place is skin
     normals: Floats  # (H, W, 3) of the world
     away: Floats  # (H, W, 1) z of the projected normals, below 0 where they face the viewer
 
@@ -67,7 +69,8 @@ def view(skin: Skin, head: Head, height: int, width: int) -> View:
         corners,
     )
     alpha = (raster.ids > 0).astype(np.float32)[..., None]
-    return View(raster, alpha, drawn[..., :2], drawn[..., 2:5], drawn[..., 5:])
+    places = drawn[..., :2]
+    return View(raster, alpha, places, loops.sample(skin.covered, places), drawn[..., 2:5], drawn[..., 5:])
 
 
 def shape_picture(seen: View, detailed: Floats | None = None) -> Floats:
@@ -75,7 +78,7 @@ def shape_picture(seen: View, detailed: Floats | None = None) -> Floats:
 
     `detailed` (256, 256, 3) are normals over the skin, to be seen in place of the coarse ones.
     """
-    normals = seen.normals if detailed is None else seen_in(seen, detailed)
+    normals = seen.normals if detailed is None else _normals_in(seen, detailed)
     lamps = _LAMPS / np.linalg.norm(_LAMPS, axis=1, keepdims=True)
     facing = (normals @ lamps.T).clip(0, 1).mean(axis=2, keepdims=True) * np.float32(_INTENSITY * _GREY)
     shown = seen.alpha * (seen.away < _TURNED_AWAY)
@@ -104,6 +107,12 @@ def depth_picture(skin: Skin, projected: Floats, seen: View) -> Floats:
 def seen_in(seen: View, skin_map: Floats) -> Floats:
     """(H, W, C): a map of the skin (256, 256, C) as the picture shows it, 0 where there is no head."""
     return np.asarray(loops.sample(np.ascontiguousarray(skin_map, np.float32), seen.places) * seen.alpha)
+
+
+def _normals_in(seen: View, detailed: Floats) -> Floats:
+    """(H, W, 3): normals of the skin; where it was cut to be spread out, the nothing beyond the cut does not count."""
+    found = seen_in(seen, detailed) / np.maximum(seen.covered, _LEAST_COVERED)
+    return np.where(seen.covered < _LEAST_COVERED, seen.normals, found)
 
 
 def _raster(skin: Skin, projected: Floats, height: int, width: int) -> Raster:

@@ -74,6 +74,9 @@ class Skin:
         self._shown = arrays["pixel_triangles"]
         self._corners = np.where(self._shown[..., None] < 0, np.int32(-1), self.triangles[self._shown])
         self._weights = arrays["pixel_weights"]
+        self.covered: Floats = (self._shown >= 0).astype(np.float32)[
+            ..., None
+        ]  # (256, 256, 1), 1 where there is skin
         self._landmarks = arrays["landmark_corners"], arrays["landmark_weights"]
         places = np.stack([2 * self.uvs[:, 0] - 1, 1 - 2 * self.uvs[:, 1]], 1)
         self.corner_places: Floats = places[self.uv_triangles]  # (F, 3, 2), -1 to 1 with y down

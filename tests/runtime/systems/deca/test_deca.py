@@ -137,6 +137,17 @@ def test_pictures_show_what_the_reference_shows(deca, made, expected):
         assert (apart(ours, wanted)[alike] > 5e-3).mean() < 0.01
 
 
+def test_the_back_of_the_head_has_no_seam_where_the_skin_is_cut(deca, made):
+    """There no wrinkles count, so that the wrinkled head looks like the coarse one."""
+    around = np.array([0, np.pi, 0, 0, 0, 0], np.float32)
+    back = reposed(deca, made, made.fit.exp, around, made.fit.cam)
+    coarse, detailed = (render.shape_picture(back.view, map_) for map_ in (None, back.wrinkles.normals))
+    across = back.head.projected[0, 0] * 112 + 112  # the crown's place, above the cut
+    middle = slice(int(across) - 20, int(across) + 20)
+    assert coarse[:, middle].max() > 0.5
+    assert np.abs(coarse - detailed)[:, middle].max() < 0.03
+
+
 def test_the_texture_is_the_photo_on_the_skin(deca, made, expected):
     from reenact.reference.deca_texture import photo_texture
 
