@@ -22,6 +22,7 @@ from ..runtime.neutral import rest_costs
 from ..runtime.systems import registry
 from ..runtime.systems.protocol import Observation
 from ..runtime.tracking.face import Face
+from ..runtime.tracking.look import look_at
 from ..runtime.tracking.relative import RelativeMotion
 from ..runtime.tracking.smoothing import FaceSmoother
 from ..runtime.tracking.tracker import Tracker
@@ -67,10 +68,11 @@ def measure_clip(path: Path, system: str) -> Quality:
         portrait = animator.register(frames[first].image, source_face)
         neutral = faces[first]
         assert neutral is not None
-        relative = RelativeMotion(neutral)
+        relative, look = RelativeMotion(neutral), look_at(frames[first].image, neutral)
         rows = []
         for frame, face in zip(frames, faces, strict=True):
-            observation = Observation(relative.update(face, frame.time), face, frame.image)
+            motion = relative.update(face, frame.time)
+            observation = Observation(motion, face, frame.image, frame.time, look)
             output = animator.animate(portrait, observation)
             seen = judge_driving.look(frame.image, frame.time)
             shown = judge_output.look(output, frame.time)

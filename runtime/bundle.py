@@ -65,7 +65,7 @@ class GraphEntry(_Entry):
     file: str
     inputs: dict[str, TensorEntry]
     outputs: dict[str, TensorEntry]
-    whole: bool = False  # in float32 whatever is asked for: half precision would lose too much, or gain nothing
+    whole: bool = False  # in float32 whatever is asked for: half would lose too much, or gain nothing
 
 
 class Weights(_Entry):

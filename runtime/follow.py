@@ -4,7 +4,8 @@ Used by one thread, except `reset_pose` and `find_neutral`. Knows nothing of por
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, Protocol
 
 import cv2
@@ -15,6 +16,7 @@ from .media.frame import Image
 from .neutral import rest_costs
 from .systems.protocol import Observation
 from .tracking.face import Face, Motion
+from .tracking.look import Look, look_at
 from .tracking.relative import RelativeMotion
 from .tracking.smoothing import FaceSmoother
 
@@ -51,15 +53,29 @@ class _Search:
     better: bool = False
     until: float | None = None
 
-    faces: list[Face] = field(default_factory=list)
+    seen: list["_Seen"] = field(default_factory=list)
 
-    def look(self, face: Face, time: float) -> bool:
+    def look(self, seen: "_Seen", time: float) -> bool:
         """Take one face; True when there were enough."""
         if self.until is None:
             self.until = time + (SEARCH_S if self.better else CALIBRATION_S)
-        if len(self.faces) < MOST_LOOKS:
-            self.faces.append(face)
-        return time >= self.until and len(self.faces) >= FEWEST_LOOKS
+        if len(self.seen) < MOST_LOOKS:
+            self.seen.append(seen)
+        return time >= self.until and len(self.seen) >= FEWEST_LOOKS
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A face that may be the neutral one."""
+
+    face: Face  # in unit pixels
+    look: Look
+
+    @cached_property
+    def mirrored(self) -> Look:
+        """The look in a mirror."""
+        image = np.ascontiguousarray(self.look.image[:, ::-1])
+        return Look(image, mirrored_face(self.look.face, image.shape[1]))
 
 
 class Follower:
@@ -81,7 +97,8 @@ class Follower:
         self._shape: tuple[int, int] | None = None  # (H, W) of the last frame
         self._side: int | None = None
         self._relative: RelativeMotion | None = None
-        self._neutral: Face | None = None
+        self._neutral: _Seen | None = None
+        self._time = 0.0  # of the last frame
         self._search: _Search | None = _Search()
         self._reset_asked = self._search_asked = False
 
@@ -101,13 +118,30 @@ class Follower:
             face = self._smoother(face.landmarks_px, face.pose, face.score, time)
         elif self._smoother is not None:
             self._smoother.reset()
-        if face is not None:
-            self._learn(face, time)
+        if face is not None and (self._search is not None or self._reset_asked or self._search_asked):
+            self._learn(_Seen(face, look_at(image, _in_picture(face, image))), time)
         calibrating = self._search is not None and not self._search.better
         if self._relative is not None:
             self.motion = self._relative.update(None if calibrating else face, time)
         self.state = "no_face" if face is None else "calibrating" if calibrating else "live"
-        return self._observation(image, face, applied(self.motion, controls), controls.mirror)
+        self._time = time
+        observed = self._observed(controls, None if calibrating else self._neutral)
+        return _with_picture(observed, image, face, controls.mirror)
+
+    def again(self, controls: Controls) -> Observation:
+        """What was seen last, by other controls."""
+        return self._observed(controls, self._neutral)
+
+    def _observed(self, controls: Controls, neutral: _Seen | None) -> Observation:
+        look = None if neutral is None else neutral.mirrored if controls.mirror else neutral.look
+        return Observation(
+            applied(self.motion, controls),
+            time=self._time,
+            neutral=look,
+            smoothing=controls.smoothing,
+            expression_strength=controls.expression_strength,
+            edits=controls.offset if controls.edits else None,
+        )
 
     def _adapt(self, shape: tuple[int, int], side: int | None, smoothing: float) -> None:
         """Meet a frame of another size than the last, another size to track at, or another smoothing."""
@@ -142,45 +176,50 @@ class Follower:
         x, y = unit * (middle - (width - 1) / 2), unit * (middle - (height - 1) / 2)
         return face.placed(scale=unit * shrunk, x=x, y=y)
 
-    def _learn(self, face: Face, time: float) -> None:
+    def _learn(self, seen: _Seen, time: float) -> None:
         if self._reset_asked:
             self._reset_asked = False
             self._search = None
-            self._settle(face, time, "the pose was reset")
+            self._settle(seen, time, "the pose was reset")
         if self._search_asked:
             self._search_asked = False
             self._search = _Search(better=self._relative is not None)
             self._tell("looking for a better neutral frame: look straight ahead, mouth closed")
-        if self._search is not None and self._search.look(face, time):
+        if self._search is not None and self._search.look(seen, time):
             search, self._search = self._search, None
             self._choose(search, time)
 
     def _choose(self, search: _Search, time: float) -> None:
         """The calmest face that was seen."""
         present = [self._neutral] if search.better and self._neutral is not None else []
-        faces = [*present, *search.faces]
-        best = faces[int(np.argmin(rest_costs(faces)))]
+        seen = [*present, *search.seen]
+        best = seen[int(np.argmin(rest_costs([one.face for one in seen])))]
         if best is self._neutral:
             self._tell("the neutral frame stays: none was better")
         else:
             self._settle(best, time, "a better neutral frame was found" if present else "calibrated")
 
-    def _settle(self, neutral: Face, time: float, message: str) -> None:
+    def _settle(self, neutral: _Seen, time: float, message: str) -> None:
         self._neutral = neutral
         if self._relative is None:
-            self._relative = RelativeMotion(neutral)
-        self._relative.rebase(neutral, time)
+            self._relative = RelativeMotion(neutral.face)
+        self._relative.rebase(neutral.face, time)
         self._tell(message)
 
-    def _observation(self, image: Image, face: Face | None, motion: Motion, mirror: bool) -> Observation:
-        """With the face back in the pixels of the frame."""
-        height, width = image.shape[:2]
-        if face is not None:
-            face = face.placed(scale=width / UNIT_WIDTH, x=(width - 1) / 2, y=(height - 1) / 2)
-        if mirror:
-            image = np.ascontiguousarray(image[:, ::-1])
-            face = None if face is None else mirrored_face(face, width)
-        return Observation(motion, face, image)
+
+def _in_picture(face: Face, image: Image) -> Face:
+    """From unit pixels back to the pixels of a frame."""
+    height, width = image.shape[:2]
+    return face.placed(scale=width / UNIT_WIDTH, x=(width - 1) / 2, y=(height - 1) / 2)
+
+
+def _with_picture(observed: Observation, image: Image, face: Face | None, mirror: bool) -> Observation:
+    """With a frame and its face, both in a mirror if asked."""
+    found = None if face is None else _in_picture(face, image)
+    if mirror:
+        found = None if found is None else mirrored_face(found, image.shape[1])
+        image = np.ascontiguousarray(image[:, ::-1])
+    return replace(observed, image=image, face=found)
 
 
 def _halvings(image: Image, side: int | None) -> int:

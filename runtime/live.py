@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from ..errors import ReenactError
-from .controls import Controls, applied
+from .controls import Controls
 from .degrade import Degrader, Pace
 from .engines import Engines
 from .follow import Follower, State
@@ -346,7 +346,7 @@ class LiveSession:
         now, changes = self.clock(), self._changes
         if self._picture_shows >= changes or self._portraits.current is None or self._state(now) != "waiting":
             return None
-        return _Observed(Observation(applied(self._follower.motion, self._controls)), now, changes)
+        return _Observed(self._follower.again(self._controls), now, changes)
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Run a thread; what ends it ends the session, and is raised where pictures are taken."""

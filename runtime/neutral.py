@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import FaceNotFoundError
 from .media.frame import Frame
 from .tracking.face import Face
+from .tracking.look import Look, look_at
 
 __all__ = ["Reference", "find_reference", "rest_costs", "rest_index"]
 
@@ -33,6 +34,7 @@ class Reference:
 
     neutral: Face
     index: int
+    look: Look  # at that face
 
 
 def find_reference(
@@ -49,7 +51,7 @@ def find_reference(
     """
     if choice != "auto":
         return _chosen(frames, track, choice, name)
-    found: list[tuple[int, Face]] = []
+    found: list[Reference] = []
     looked = first = 0.0
     index = -1
     for index, frame in enumerate(frames):
@@ -60,17 +62,17 @@ def find_reference(
         face = track(frame)
         if face is not None:
             first = first if found else frame.time
-            found.append((index, face))
-            if len(found) >= ENOUGH_LOOKS and rest_costs([face for _, face in found]).min() < AT_REST:
+            found.append(Reference(face, index, look_at(frame.image, face)))
+            if len(found) >= ENOUGH_LOOKS and rest_costs([seen.neutral for seen in found]).min() < AT_REST:
                 break
         looked = frame.time
     if not found:
         raise FaceNotFoundError(
             f"{name}: no face in any of {index + 1} frames; use a video that shows a face"
         )
-    best = rest_index([face for _, face in found])
+    best = rest_index([seen.neutral for seen in found])
     assert best is not None  # there is a face in the list
-    return Reference(found[best][1], found[best][0])
+    return found[best]
 
 
 def _chosen(
@@ -86,7 +88,7 @@ def _chosen(
                 raise FaceNotFoundError(
                     f"{name}: no face in frame {choice}; choose another --reference-frame, or auto"
                 )
-            return Reference(face, choice)
+            return Reference(face, choice, look_at(frame.image, face))
     raise FaceNotFoundError(f"{name}: --reference-frame {choice}, but there are only {count} frames")
 
 

@@ -30,6 +30,7 @@ from .stream import Stage, StreamStats
 from .systems import registry
 from .systems.protocol import MotionSource, Observation, Portrait, SystemSettings
 from .tracking.face import Motion
+from .tracking.look import Look, look_at
 from .tracking.relative import RelativeMotion, strengthened
 from .tracking.tracker import Tracker
 from .watermark import marked
@@ -84,6 +85,7 @@ class Reenactor:
         self._animator = registry.create(system, SystemSettings(bundle, backend, precision, motion_source))
         self._limits = limits
         self._mark = mark
+        self._smoothing = 1.0 if smooth else 0.0
         self._source = None if isinstance(source, np.ndarray) else Path(source)
         self._live: _Live | None = None
         try:
@@ -167,7 +169,13 @@ class Reenactor:
             pose_strength=pose_strength,
             expression_strength=expression_strength,
         )
-        follower = _Follower(self._tracker, relative_motion)
+        seen = Observation(
+            Motion.still(),
+            neutral=reference.look,
+            smoothing=self._smoothing,
+            expression_strength=expression_strength,
+        )
+        follower = _Follower(self._tracker, relative_motion, seen)
         with clip.open() as reader:
             layout = _Layout(self.portrait.image, (reader.info.height, reader.info.width), side_by_side)
             sink = open_writer(
@@ -231,8 +239,9 @@ class Reenactor:
 
         def observations() -> Iterator["_Observed"]:
             for index in range(total):
-                moved = strengthened(track.at(float(index / rate)), pose_strength, expression_strength)
-                yield _Observed(Frame(image, index, 1 / rate), Observation(moved))
+                time = float(index / rate)
+                moved = strengthened(track.at(time), pose_strength, expression_strength)
+                yield _Observed(Frame(image, index, 1 / rate), Observation(moved, time=time))
 
         layout = _Layout(image, image.shape[:2], side_by_side)
         sink = open_writer(
@@ -272,9 +281,10 @@ class Reenactor:
         live.time = live.time + FRAME_SECONDS if time is None else time
         face = self._tracker.track(image, live.time)
         if live.relative is None and face is not None:
-            live.relative = RelativeMotion(face)
+            live.relative, live.neutral = RelativeMotion(face), look_at(image, face)
         motion = Motion.still() if live.relative is None else live.relative.update(face, live.time)
-        result = self._animator.animate(self.portrait, Observation(motion, face, image))
+        observation = Observation(motion, face, image, live.time, live.neutral, self._smoothing)
+        result = self._animator.animate(self.portrait, observation)
         return marked(result) if self._mark else result
 
     def _forget(self) -> None:
@@ -296,6 +306,7 @@ class _Live:
     """What frame-by-frame animation remembers."""
 
     relative: RelativeMotion | None = None
+    neutral: Look | None = None
     time: float = -FRAME_SECONDS
 
 
@@ -335,15 +346,19 @@ class _Clip:
 class _Follower:
     """The track stage."""
 
-    def __init__(self, tracker: Tracker, relative: RelativeMotion) -> None:
+    def __init__(self, tracker: Tracker, relative: RelativeMotion, like: Observation) -> None:
+        """`like`: what is the same in every frame's observation."""
         self._tracker = tracker
-        self._relative = relative
+        self._relative, self._like = relative, like
         self.without_face = 0
 
     def follow(self, frame: Frame) -> _Observed:
         face = self._tracker.track(frame.image, frame.time)
         self.without_face += face is None
-        return _Observed(frame, Observation(self._relative.update(face, frame.time), face, frame.image))
+        motion = self._relative.update(face, frame.time)
+        return _Observed(
+            frame, replace(self._like, motion=motion, face=face, image=frame.image, time=frame.time)
+        )
 
 
 class _Layout:

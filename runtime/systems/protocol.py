@@ -10,6 +10,7 @@ from ..engine import Precision
 from ..files import bundle_home
 from ..media.frame import Image
 from ..tracking.face import Face, Motion
+from ..tracking.look import Look
 
 __all__ = ["Animator", "MotionSource", "Observation", "Portrait", "SystemSettings"]
 
@@ -47,13 +48,21 @@ class SystemSettings:
 class Observation:
     """What is known of the driving at one moment.
 
-    `face` and `image` are None where there is none (a motion preset) or where the face is lost; `motion` always
-    holds, since a lost face is held and eased back before it gets here.
+    `face` is None where it is lost, `image` as well where there is no picture (a motion preset); `motion` always holds,
+    since a lost face is held and eased back before it gets here, with all strengths and edits in it. What else is here
+    is for systems that look at the driving's picture themselves, and are to do with what they see what was asked.
     """
 
     motion: Motion
     face: Face | None = None
     image: Image | None = None
+    time: float = 0.0  # seconds of the driving; another driving begins where it goes back
+    neutral: Look | None = (
+        None  # the face that motion is counted from; None while there is none (calibration)
+    )
+    smoothing: float = 1.0  # of what is seen: 0 none, 1 as usual
+    expression_strength: float = 1.0  # 0 nothing, 1 as seen
+    edits: Motion | None = None  # what of `motion` was asked for and not seen
 
 
 class Portrait(Protocol):

@@ -1,6 +1,6 @@
 """From a driving face to the motion since its neutral frame, free of whose face it is; holds when it is lost."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .canonical import load
 from .face import Face, Motion
+from .holding import EASE_S, HOLD_S, RETURN_S, Holding
 
 __all__ = ["RelativeMotion", "between", "eased", "proportions", "strengthened"]
 
@@ -73,21 +74,13 @@ def strengthened(motion: Motion, pose: float, expression: float) -> Motion:
     )
 
 
-@dataclass(frozen=True)
-class _Loss:
-    time: float
-    motion: Motion
-
-
 class RelativeMotion:
     """Turns tracked faces into motions; when the face is lost the last motion is held, then eased back to still.
 
     After the face returns, the motion blends from what is shown to what is seen, so that nothing jumps.
     """
 
-    HOLD_S = 0.5
-    EASE_S = 1.0
-    RETURN_S = 0.25
+    HOLD_S, EASE_S, RETURN_S = HOLD_S, EASE_S, RETURN_S
 
     def __init__(
         self,
@@ -106,40 +99,21 @@ class RelativeMotion:
         self._turned_from = (absolute_from or neutral).pose.rotation
         self._pose_strength = pose_strength
         self._expression_strength = expression_strength
-        self._shown = Motion.still()
-        self._lost: _Loss | None = None
-        self._returned: _Loss | None = None
+        self._holding = Holding(Motion.still(), eased, _blend)
 
     def update(self, face: Face | None, time: float) -> Motion:
         """The motion to show at `time` seconds for what the tracker found (None: nothing)."""
-        self._shown = self._held(time) if face is None else self._seen(face, time)
-        return self._shown
+        return self._holding.update(None if face is None else self._seen(face), time)
 
     def rebase(self, neutral: Face, time: float) -> None:
         """Count from another neutral face from `time` on; what is shown blends over to it."""
         self._neutral = neutral
         self._turned_from = neutral.pose.rotation
-        self._returned = _Loss(time, self._shown)
+        self._holding.rebase(time)
 
-    def _seen(self, face: Face, time: float) -> Motion:
+    def _seen(self, face: Face) -> Motion:
         motion = replace(between(self._neutral, face), rotation=face.pose.rotation @ self._turned_from.T)
-        motion = strengthened(motion, self._pose_strength, self._expression_strength)
-        if self._lost is not None:
-            self._returned = _Loss(time, self._shown)
-            self._lost = None
-        if self._returned is not None:
-            amount = (time - self._returned.time) / self.RETURN_S
-            if 0 <= amount < 1:
-                return _blend(self._returned.motion, motion, amount)
-            self._returned = None
-        return motion
-
-    def _held(self, time: float) -> Motion:
-        if self._lost is None:
-            self._lost = _Loss(time, self._shown)
-        away = time - self._lost.time - self.HOLD_S
-        amount = float(np.clip(1 - away / self.EASE_S, 0.0, 1.0))
-        return eased(self._lost.motion, amount * amount * (3 - 2 * amount))
+        return strengthened(motion, self._pose_strength, self._expression_strength)
 
 
 def _blend(a: Motion, b: Motion, amount: float) -> Motion:

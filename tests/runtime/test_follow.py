@@ -162,3 +162,49 @@ def test_smoothing_calms_what_jitters(driven):
     rough = [driven.see(0, green=green)[0] for green in [128, 132] * 15]
     calm = [driven.see(0, controls=Controls(smoothing=4), green=green)[0] for green in [128, 132] * 30]
     assert np.std(calm[-30:]) < 0.5 * np.std(rough)
+
+
+def test_what_is_seen_comes_with_its_neutral_face_and_what_was_asked(driven):
+    """For systems that look at the picture themselves."""
+    controls = Controls(smoothing=2, expression_strength=0.5, edits={"smile": 0.3})
+    driven.see(0.5, controls=controls, green=128)
+    assert driven.seen.neutral is None  # calibrating: nothing is to be counted yet
+    driven.see(1.5, controls=controls, green=128)
+    driven.see(0.5, controls=controls, green=168)
+    seen = driven.seen
+    assert (seen.time, seen.smoothing, seen.expression_strength) == (driven.time, 2, 0.5)
+    assert seen.edits is controls.offset
+    assert seen.neutral is not None
+    assert seen.neutral.image.reshape(-1, 3).mean(axis=0)[1] == pytest.approx(128, abs=2)
+    assert euler_angles(seen.neutral.face.pose.rotation)[0] == pytest.approx(0, abs=0.01)
+    driven.see(0.1, controls=controls, green=168)
+    assert driven.seen.neutral is seen.neutral
+    driven.follower.reset_pose()
+    driven.see(0.1, controls=controls, green=168)
+    assert driven.seen.neutral is not seen.neutral
+    assert driven.seen.neutral.image.reshape(-1, 3).mean(axis=0)[1] == pytest.approx(168, abs=2)
+
+
+def test_in_a_mirror_the_neutral_face_is_mirrored_too(driven):
+    driven.see(2.0, green=140)
+    plain = driven.seen.neutral
+    mirror = Controls(smoothing=0, mirror=True)
+    driven.see(0.1, controls=mirror, green=140)
+    mirrored = driven.seen.neutral
+    assert euler_angles(mirrored.face.pose.rotation)[0] == pytest.approx(
+        -euler_angles(plain.face.pose.rotation)[0], abs=1e-3
+    )
+    assert np.array_equal(mirrored.image, plain.image[:, ::-1])
+    driven.see(0.1, controls=mirror, green=140)
+    assert driven.seen.neutral is mirrored  # or it would be looked at again each time
+
+
+def test_what_stands_is_told_again_by_other_controls(driven):
+    driven.see(2.0, green=128)
+    yaw = driven.see(0.5, green=168)[-1]
+    again = driven.follower.again(Controls(smoothing=0, pose_strength=0.5, expression_strength=2.0))
+    assert euler_angles(again.motion.rotation)[0] == pytest.approx(yaw / 2, abs=0.005)
+    assert (again.face, again.image, again.time) == (None, None, driven.time)
+    assert again.neutral is driven.seen.neutral
+    assert again.expression_strength == 2.0
+    assert again.edits is None

@@ -453,3 +453,26 @@ def test_without_the_mark_the_log_says_so_once_a_result(tmp_path, caplog):
     assert len(told) == 2
     assert str(tmp_path / "out.mp4") in told[0]
     assert all("without the mark of AI-generated pictures, as asked" in line for line in told)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_systems_that_look_themselves_are_told_what_run_was_told(tmp_path, smooth, monkeypatch):
+    seen = []
+    animate = ColourSystem.animate
+    monkeypatch.setattr(
+        ColourSystem, "animate", lambda self, portrait, o: (seen.append(o), animate(self, portrait, o))[1]
+    )
+    driving = movie(tmp_path / "d.mkv", [picture(green) for green in (150, 128, 170)], (0, 50, 100))
+    with source(smooth=smooth) as reenactor:
+        reenactor.run(driving, tmp_path / "o.mp4", expression_strength=0.5, reference_frame=1)
+        assert [round(o.time, 3) for o in seen] == [0, 0.05, 0.1]
+        assert {o.smoothing for o in seen} == {1.0 if smooth else 0.0}
+        assert {o.expression_strength for o in seen} == {0.5}
+        (neutral,) = {o.neutral for o in seen}
+        assert neutral.image.reshape(-1, 3).mean(axis=0)[1] == pytest.approx(128, abs=3)
+        seen.clear()
+        for green in (128, 150):
+            reenactor.animate(picture(green))
+        assert [o.time for o in seen] == pytest.approx([0, 1 / 30])
+        assert seen[0].neutral is seen[1].neutral is not None
+        assert seen[0].smoothing == (1.0 if smooth else 0.0)

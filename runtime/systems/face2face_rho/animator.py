@@ -134,8 +134,7 @@ class FaceToFaceRho:
     def _moved(self, shape: SourceShape | FittedShape, observation: Observation) -> tuple[Floats, Floats]:
         if isinstance(shape, SourceShape):
             return shape.moved(observation.motion)
-        assert self._deca is not None
-        return shape.moved(observation.motion, self._deca.driving(observation))
+        return shape.moved(observation)
 
 
 def _require_finite(head_pose: Floats) -> None:
