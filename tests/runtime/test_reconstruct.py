@@ -201,18 +201,21 @@ def test_the_coefficients_of_whole_pictures_are_calmed_as_well(clip, settings, t
 def test_ctrl_c_leaves_a_movie_and_the_coefficients_of_the_same_frames(photo, settings, tmp_path):
     write_clip(tmp_path / "long.mp4", [read_image(photo)] * 40)
 
-    pressed = []
+    pressed: list[int] = []
 
     def press(written, total):
         if written and not pressed:
             pressed.append(written)
             raise KeyboardInterrupt
 
+    def fail(written, total):
+        raise ZeroDivisionError
+
     with Reconstructor(settings, whole=True) as reconstructor:
         with pytest.raises(StreamInterrupted) as stopped:
             reconstructor.run(tmp_path / "long.mp4", tmp_path, progress=press)
         with pytest.raises(ZeroDivisionError):
-            reconstructor.run(tmp_path / "long.mp4", tmp_path / "failed", progress=lambda *_: 1 / 0)
+            reconstructor.run(tmp_path / "long.mp4", tmp_path / "failed", progress=fail)
     place = tmp_path / "long"
     assert sorted(path.name for path in place.iterdir()) == ["long.json", "long.npz", "long_vis.mp4"]
     with VideoReader(place / "long_vis.mp4") as reader:
@@ -230,7 +233,7 @@ def test_a_long_start_without_a_face_is_not_kept(photo, settings, finds_where_li
 
     def look(image, time):
         alive.append(sum(ref() is not None for ref in finds_where_light))
-        return squares.still(image)
+        return squares.still(image)  # type: ignore[union-attr]
 
     with Reconstructor(settings) as reconstructor:
         squares = reconstructor._squares
@@ -263,8 +266,17 @@ def test_expressions_are_taken_from_fits_alone(photo, clip, settings, monkeypatc
     """A head and its wrinkles are made for what is shown, not for the driving; two photos are looked at together."""
     made, looked = [], []
     wrinkles, fit = Deca.wrinkles, Deca.fit
-    monkeypatch.setattr(Deca, "wrinkles", lambda self, *rest: (made.append(1), wrinkles(self, *rest))[1])
-    monkeypatch.setattr(Deca, "fit", lambda self, views: (looked.append(len(views)), fit(self, views))[1])
+
+    def counted_wrinkles(self, *rest):
+        made.append(1)
+        return wrinkles(self, *rest)
+
+    def counted_fit(self, views):
+        looked.append(len(views))
+        return fit(self, views)
+
+    monkeypatch.setattr(Deca, "wrinkles", counted_wrinkles)
+    monkeypatch.setattr(Deca, "fit", counted_fit)
     other = tmp_path / "other.png"
     write_image(other, read_image(photo) // 2, mark=False)
     with Reconstructor(settings, whole=True) as reconstructor:
@@ -443,7 +455,12 @@ def test_many_inputs_are_told_apart_at_once(tmp_path, monkeypatch):
     for number in range(200):
         (tmp_path / f"{number}.jpg").touch()
     stem, asked = PurePath.stem, []
-    monkeypatch.setattr(PurePath, "stem", property(lambda self: (asked.append(1), stem.fget(self))[1]))  # type: ignore[attr-defined]
+
+    def counted(self):
+        asked.append(1)
+        return stem.fget(self)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(PurePath, "stem", property(counted))
     assert len(inputs_of([tmp_path])) == 200
     assert len(asked) <= 400
 

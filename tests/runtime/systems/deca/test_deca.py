@@ -183,6 +183,7 @@ def test_skin_that_no_photo_shows_has_the_models_colours_in_the_photos_light(dec
     light = one.fit.light * np.linspace(-0.5, 1, 9, dtype=np.float32)[:, None] ** 2
     (lit,) = reconstruct(deca, views[:1], [dataclasses.replace(one.fit, light=light)])
     for given in (one, lit):
+        assert given.albedo is not None
         albedo, normals = (
             torch.from_numpy(values.transpose(2, 0, 1).copy())[None]
             for values in (given.albedo, given.wrinkles.normals)
