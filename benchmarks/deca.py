@@ -1,9 +1,9 @@
 """What DECA costs a frame and a photo at run time, beside the eager PyTorch reference, and whether memory stays flat.
 
 `python -m reenact.benchmarks.deca [--rounds N] [--frames N]` writes `results/deca.json` and `results/deca.md`. Weights
-are made by rule and the head is the stand-in: times do not depend on either. Eager PyTorch and the graphs run in
-processes of their own that take turns, round by round, so that both meet the same machine; medians of all rounds are
-shown.
+are made by rule and the head is the stand-in: times do not depend on either. Every way of computing has a process of
+its own. Calls take turns one by one, of the steps as of the ways, so that all of them meet the same machine; medians of
+all calls are shown, and how many there were.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,11 +29,11 @@ from ..runtime.systems.protocol import SystemSettings
 from ..runtime.tracking.flame_crop import FaceSquare, crop
 from ..runtime.tracking.flame_fit import View
 
-__all__ = ["Measured", "main", "markdown"]
+__all__ = ["Measured", "main", "markdown", "turns"]
 
 RESULTS = Path(__file__).parent / "results"
 GOALS = {"encode + decode": 35.0, "points": 0.5}  # ms, in bfloat16 on two cores
-_CALLS = {"encode": 5, "encode + decode": 5, "encode_detail": 5, "grid": 3}
+_CALLS = {"encode": 5, "encode + decode": 5, "encode_detail": 5, "grid": 3}  # in a round
 _CALLS_SMALL = 20
 _SETTLE = 100  # frames after which memory is expected to stay as it is
 Steps = dict[str, Callable[[], Any]]
@@ -46,6 +46,7 @@ class Measured:
     step: str
     way: str
     median_ms: float
+    calls: int
 
 
 def steps_of_graphs(bundle: Path, backend: str, precision: Any) -> Steps:
@@ -142,12 +143,12 @@ def markdown(rows: list[Measured], machine: str, memory: tuple[float, float], fr
         times = {row.way: row.median_ms for row in rows if row.step == step}
         shown = [f"{times[way]:.2f}" if way in times else "-" for way in ways]
         lines.append(f"| {step} | {' | '.join(shown)} | {GOALS.get(step, '')} |")
-    grown = memory[1] - memory[0]
+    grown, counts = memory[1] - memory[0], [row.calls for row in rows]
     return "\n".join(
         [
             *lines,
             "",
-            f"Milliseconds, medians; {machine}.",
+            f"Milliseconds, medians of {min(counts)} to {max(counts)} calls that took turns; {machine}.",
             f"Resident memory after {_SETTLE} frames {memory[0]:.0f} MB, after {frames} frames {memory[1]:.0f} MB "
             f"({grown:+.1f} MB).",
             "",
@@ -200,15 +201,31 @@ def _race(ways: dict[str, tuple[Any, ...]], rounds: int) -> list[Measured]:
         process.start()
         racers[way] = ours, process, ours.recv()
     times: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
-        for way, (connection, _, steps) in racers.items():
-            for step in steps:
-                connection.send(step)
-                times.setdefault((step, way), []).extend(connection.recv())
+    for way, step in turns({way: steps for way, (_, _, steps) in racers.items()}, rounds):
+        connection = racers[way][0]
+        connection.send(step)
+        times.setdefault((step, way), []).append(connection.recv())
     for connection, process, _ in racers.values():
         connection.send(None)
         process.join()
-    return [Measured(step, way, statistics.median(taken) * 1e3) for (step, way), taken in times.items()]
+    return [
+        Measured(step, way, statistics.median(taken) * 1e3, len(taken))
+        for (step, way), taken in times.items()
+    ]
+
+
+def turns(steps: Mapping[str, Sequence[str]], rounds: int) -> Iterator[tuple[str, str]]:
+    """Way and step of every call, for the steps of each way: a step's calls are spread evenly over a round.
+
+    Some turns go the other way round, so that none always follows the same.
+    """
+    every = list(dict.fromkeys(step for names in steps.values() for step in names))
+    for turn in range(rounds * _CALLS_SMALL):
+        place = turn % _CALLS_SMALL
+        calls = {step: _CALLS.get(step, _CALLS_SMALL) for step in every}
+        due = [s for s in every if (place + 1) * calls[s] // _CALLS_SMALL > place * calls[s] // _CALLS_SMALL]
+        pairs = [(way, step) for step in due for way, names in steps.items() if step in names]
+        yield from pairs if turn // 4 % 2 == 0 else reversed(pairs)
 
 
 def _serve(connection: Connection, arguments: tuple[Any, ...]) -> None:
@@ -217,12 +234,9 @@ def _serve(connection: Connection, arguments: tuple[Any, ...]) -> None:
         step()
     connection.send(list(steps))
     while (name := connection.recv()) is not None:
-        taken = []
-        for _ in range(_CALLS.get(name, _CALLS_SMALL)):
-            began = time.perf_counter()
-            steps[name]()
-            taken.append(time.perf_counter() - began)
-        connection.send(taken)
+        began = time.perf_counter()
+        steps[name]()
+        connection.send(time.perf_counter() - began)
 
 
 def _why_not(backend: str, precision: Any) -> str | None:
