@@ -458,10 +458,13 @@ def test_without_the_mark_the_log_says_so_once_a_result(tmp_path, caplog):
 @pytest.mark.parametrize("smooth", [True, False])
 def test_systems_that_look_themselves_are_told_what_run_was_told(tmp_path, smooth, monkeypatch):
     seen = []
-    animate = ColourSystem.animate
-    monkeypatch.setattr(
-        ColourSystem, "animate", lambda self, portrait, o: (seen.append(o), animate(self, portrait, o))[1]
-    )
+    plain = ColourSystem.animate
+
+    def animate(self, portrait, observation):
+        seen.append(observation)
+        return plain(self, portrait, observation)
+
+    monkeypatch.setattr(ColourSystem, "animate", animate)
     driving = movie(tmp_path / "d.mkv", [picture(green) for green in (150, 128, 170)], (0, 50, 100))
     with source(smooth=smooth) as reenactor:
         reenactor.run(driving, tmp_path / "o.mp4", expression_strength=0.5, reference_frame=1)

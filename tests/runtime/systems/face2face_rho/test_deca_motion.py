@@ -118,7 +118,7 @@ def driven(shape, own):
 
 
 def opened(fit, radians):
-    return replace(fit, pose=fit.pose + np.float32([0, 0, 0, radians, 0, 0]))
+    return replace(fit, pose=fit.pose + np.array([0, 0, 0, radians, 0, 0], np.float32))
 
 
 def test_a_driving_at_rest_changes_nothing_whoever_it_is(shape, own, driven):
