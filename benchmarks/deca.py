@@ -210,7 +210,9 @@ def _race(ways: dict[str, tuple[Any, ...]], rounds: int) -> list[Measured]:
         process.join()
     return [
         Measured(step, way, statistics.median(taken) * 1e3, len(taken))
-        for (step, way), taken in times.items()
+        for way, (_, _, steps) in racers.items()
+        for step in steps
+        for taken in (times[step, way],)
     ]
 
 
