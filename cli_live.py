@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import INTERRUPTED, Debug, guarded, say, tell
+from .console import INTERRUPTED, Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def live(
             pose_strength=strength, expression_strength=strength, smoothing=smoothing, mirror=mirror
         )
         settings = SystemSettings(bundle, backend, precision.value)
+        tell_where(backend)
         with ExitStack() as opened:
             # Both are closed by the loop, and here where it does not come to that.
             window = _window(picture) if preview else None

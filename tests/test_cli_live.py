@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from reenact import cli, cli_live
 from reenact.errors import ReenactError
-from reenact.runtime import assets, camera_choice, engines, live, live_loop, models, outputs, window
+from reenact.runtime import assets, camera_choice, engine, engines, live, live_loop, models, outputs, window
 from reenact.runtime.live import Status
 from reenact.runtime.live_loop import LiveStats
 from reenact.runtime.media import camera
@@ -106,6 +106,12 @@ def calls(monkeypatch):
 
 def run(*arguments):
     return CliRunner().invoke(cli.app, ["live", *map(str, arguments)])
+
+
+def test_without_a_gpu_it_says_once_where_networks_run(calls, monkeypatch):
+    monkeypatch.setattr(engine, "no_gpu", lambda: "none is here")
+    assert run("a.jpg", "--camera", "test").stderr.count("no GPU is used (none is here)") == 1
+    assert "no GPU" not in run("a.jpg", "--camera", "test", "--backend", "cpu").stderr
 
 
 def test_options_reach_what_they_are_for(calls, tmp_path):
