@@ -445,7 +445,8 @@ def test_a_request_to_end_and_impatience_complete_the_recording(models_home, sta
             process.send_signal(one)
             time.sleep(0.03)
         output = process.communicate(timeout=60)[0]
-        assert process.returncode == 130, output
+        # A signal that comes when all is done ends what is left of the process in its own way.
+        assert process.returncode in (130, -signal.SIGINT), output
         assert f"recorded: {name}" in output
         assert "nothing was written" not in output
         with VideoReader(tmp_path / name) as reader:

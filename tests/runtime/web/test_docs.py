@@ -22,7 +22,7 @@ FILM, FRAMES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
-def run_example(server, tmp_path, monkeypatch):
+def run_example(server, web, tmp_path, monkeypatch):
     """Runs the text of an example against the server, in a folder with the files that it names."""
     monkeypatch.chdir(tmp_path)
     for name in ("photo.jpg", "frame.jpg"):
@@ -30,6 +30,7 @@ def run_example(server, tmp_path, monkeypatch):
 
     def run(code):
         assert "127.0.0.1:8000" in code
+        web.wait_for(lambda: len(server.service.sessions) == 0, "the sessions of other tests to end")
         exec(compile(code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"), "docs/serve.md", "exec"), {})
         assert len(server.service.sessions) == 0, "the example closes its session"
 
