@@ -25,6 +25,7 @@ __all__ = ["NAME", "Deca", "Head", "Person", "Points", "Wrinkles", "project", "t
 NAME = "deca"
 Floats = NDArray[np.float32]
 
+_SMALL = {"points"}  # over before a second thread has woken up
 _SEEN_FROM = 0.1  # z of the projected normal below which a landmark counts as seen
 
 
@@ -174,7 +175,10 @@ class Deca:
         with self._loading:
             if name not in self._engines:
                 self._engines[name] = self._bundle.engine(
-                    name, backend=self._settings.backend, precision=self._settings.precision
+                    name,
+                    backend=self._settings.backend,
+                    precision=self._settings.precision,
+                    threads=1 if name in _SMALL else None,
                 )
             return self._engines[name]
 
