@@ -2,9 +2,9 @@
 
 `python -m reenact.benchmarks.deca [--rounds N] [--frames N]` writes `results/deca.json` and `results/deca.md`. Weights
 are made by rule and the head is the stand-in: times do not depend on either. Every way of computing has a process of
-its own. Calls take turns one by one, of the steps as of the ways, so that all of them meet the same machine. Before each
-comes one of the same that is not timed, for between two turns the caches were the others'; before `points after encode`
-an `encode`. Medians of all calls are shown, and how many there were.
+its own. Calls take turns one by one, of the steps as of the ways, so that all of them meet the same machine. Before
+each comes one of the same that is not timed, for between two turns the caches were the others'; before
+`points after encode` an `encode`. Medians of all calls are shown, and how many there were.
 """
 
 import argparse
@@ -154,8 +154,8 @@ def markdown(rows: list[Measured], machine: str, memory: tuple[float, float], fr
         [
             *lines,
             "",
-            f"Milliseconds, medians of {min(counts)} to {max(counts)} calls that took turns, each after an untimed one; "
-            f"{machine}.",
+            f"Milliseconds, medians of {min(counts)} to {max(counts)} calls that took turns, each after an untimed "
+            f"one; {machine}.",
             f"Resident memory after {_SETTLE} frames {memory[0]:.0f} MB, after {frames} frames {memory[1]:.0f} MB "
             f"({grown:+.1f} MB).",
             "",
