@@ -1,7 +1,6 @@
 """The command that builds engines ahead, for the GPU that is here."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -10,13 +9,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from .console import INTERRUPTED, Debug, guarded, say, tell
+from .console import INTERRUPTED, Debug, guarded, phase_bars, say, tell
 from .errors import ReenactError
 
 if TYPE_CHECKING:
-    from .export.tensorrt import Built, Options, Progress, Typed
+    from .export.tensorrt import Built, Options, Typed
     from .runtime.backends.engine_cache import Range
     from .runtime.engine import Tensors
     from .runtime.graph import Graph
@@ -158,7 +156,7 @@ def _check_names(chosen: "Mapping[str, Range]", works: Sequence[_Work]) -> None:
 def _build_one(
     building: ModuleType, work: _Work, chosen: "Mapping[str, Range]", options: "Options", rebuild: bool
 ) -> None:
-    with _phases(f"{work.name} {work.precision}") as progress:
+    with phase_bars(f"{work.name} {work.precision}") as progress:
         built = building.build(
             work.graph,
             work.precision,
@@ -189,31 +187,3 @@ def _show(work: _Work, built: "Built") -> None:
         say(f"    {len(built.report.float32)} of {built.report.nodes} nodes stay in float32")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(built.kinds.items(), key=lambda k: -k[1]))
     say(f"    layers: {kinds}")
-
-
-@contextmanager
-def _phases(title: str) -> "Iterator[Progress | None]":
-    """A bar for each phase of the build on the terminal; nothing where the error stream is none."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    from rich import progress as bars
-
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TimeElapsedColumn(),
-    )
-    with bars.Progress(*columns, console=console, transient=True) as shown:
-        tasks: dict[str, bars.TaskID] = {}
-
-        def tell_phase(phase: str, done: int, steps: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = shown.add_task(f"{title}: {phase}", total=steps)
-            shown.update(tasks[phase], completed=done, total=steps)
-            if done >= steps:
-                shown.remove_task(tasks.pop(phase))
-
-        yield tell_phase

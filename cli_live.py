@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_options import Backend
 from .console import INTERRUPTED, Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
@@ -106,9 +107,7 @@ def live(
         Path | None,
         typer.Option(metavar="FOLDER", help="The system's exported graphs.", show_default=False),
     ] = None,
-    backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
-    ] = "auto",
+    backend: Backend = "auto",
     precision: Annotated[
         LivePrecision, typer.Option(help="Arithmetic of the networks.")
     ] = LivePrecision.auto,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_options import Backend, MaxPixels, MaxSeconds, limits
 from .console import Debug, guarded, progress_bar, say, tell, tell_where
 from .errors import FaceNotFoundError, MediaError
 
@@ -79,26 +80,18 @@ def reconstruct(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
-    ] = "auto",
+    backend: Backend = "auto",
     precision: Annotated[
         EncoderPrecision, typer.Option(help="Arithmetic of the networks that look at photos.")
     ] = EncoderPrecision.auto,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="S", help="Longest video that is read.", show_default=False),
-    ] = None,
+    max_pixels: MaxPixels = None,
+    max_seconds: MaxSeconds = None,
     debug: Debug = False,
 ) -> None:
     """Reconstruct the heads in photos and videos with DECA: meshes, textures, coefficients, pictures of them."""
     finished: list[Reconstructed] = []
     with guarded(debug, finished):
         from .runtime.media.images import file_status
-        from .runtime.media.limits import DEFAULT_LIMITS, Limits
         from .runtime.models import ensure
         from .runtime.reconstruct import Reconstructor, inputs_of, place_of
         from .runtime.systems.protocol import SystemSettings
@@ -108,7 +101,7 @@ def reconstruct(
             file_status(transfer)
         for source in sources:
             place_of(output, source, sources if transfer is None else [*sources, transfer])
-        limits = Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
+        readable = limits(max_pixels, max_seconds)
         if tracker is TrackerName.built_in and not whole:
             ensure(tell)
         with Reconstructor(
@@ -118,7 +111,7 @@ def reconstruct(
             whole=whole,
             smooth=smooth,
             rasterizer=rasterizer.value,
-            limits=limits,
+            limits=readable,
         ) as reconstructor:
             tell_where(backend)
             failed = []

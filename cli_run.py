@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .cli_options import Backend, MaxPixels, MaxSeconds, limits
 from .console import Debug, guarded, print_stages, progress_bar, say, show_stats, tell, tell_where
 from .errors import ReenactError
 
 if TYPE_CHECKING:
-    from .runtime.media.limits import Limits
     from .runtime.stream import StreamStats
 
 __all__ = ["RUN_EXAMPLES", "demo", "run"]
@@ -126,9 +126,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
-    ] = "auto",
+    backend: Backend = "auto",
     precision: Annotated[
         PrecisionName, typer.Option(help="Arithmetic of the networks.")
     ] = PrecisionName.auto,
@@ -162,13 +160,8 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Write times and counts to this JSON file.", show_default=False),
     ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
-    ] = None,
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="S", help="Longest video that is read.", show_default=False),
-    ] = None,
+    max_pixels: MaxPixels = None,
+    max_seconds: MaxSeconds = None,
     debug: Debug = False,
 ) -> None:
     """Animate SOURCE by a DRIVING video or by a motion, and write the result."""
@@ -182,7 +175,7 @@ def run(
                 settings={"bundle": bundle, "backend": backend, "precision": precision.value},
                 how={
                     **{"fps": fps or 25.0, "codec": codec, "crf": crf, "mark": mark},
-                    "limits": _limits(max_pixels, None),
+                    "limits": limits(max_pixels),
                 },
             )
         return
@@ -218,7 +211,7 @@ def run(
             driving_face=driving_face,
             crop=crop,
             smooth=smooth,
-            limits=_limits(max_pixels, max_seconds),
+            limits=limits(max_pixels, max_seconds),
             mark=mark,
         ) as reenactor:
             tell_where(backend)
@@ -322,12 +315,6 @@ def _reference(text: str) -> Literal["auto"] | int:
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither auto nor a number", param_hint="--reference-frame")
-
-
-def _limits(max_pixels: int | None, max_seconds: float | None) -> "Limits":
-    from .runtime.media.limits import DEFAULT_LIMITS, Limits
-
-    return Limits(max_pixels or DEFAULT_LIMITS.max_pixels, max_seconds or DEFAULT_LIMITS.max_seconds)
 
 
 def _recorded(work: "Callable[[], StreamStats]", file: Path | None) -> "StreamStats":

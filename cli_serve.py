@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_options import Backend
 from .console import Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
@@ -57,9 +58,7 @@ def serve(
     webrtc: Annotated[
         bool, typer.Option("--webrtc/--no-webrtc", help="WebRTC, or the WebSocket alone.")
     ] = True,
-    backend: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")
-    ] = "auto",
+    backend: Backend = "auto",
     debug: Debug = False,
 ) -> None:
     """Serve a page that animates a photo by the camera, and an HTTP API, until Ctrl-C."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_options import MaxPixels, limits
 from .console import FAILED, Debug, guarded, say, tell
 from .errors import ReenactError
 
@@ -34,9 +35,7 @@ def verify(
     start: Annotated[
         float, typer.Option(min=0, metavar="S", help="Second of a video from which on ten are looked at.")
     ] = 0.0,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
-    ] = None,
+    max_pixels: MaxPixels = None,
     debug: Debug = False,
 ) -> None:
     """Say whether FILE carries reenact's mark of AI-generated pictures: in its pixels, in its metadata.
@@ -46,12 +45,11 @@ def verify(
     code = 0
     with guarded(debug):
         from .runtime import provenance
-        from .runtime.media.limits import DEFAULT_LIMITS, Limits
 
-        limits = Limits(max_pixels or DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_seconds)
+        readable = limits(max_pixels)
         for file in files:
             try:
-                verdict = provenance.verify(file, start=start, limits=limits)
+                verdict = provenance.verify(file, start=start, limits=readable)
             except ReenactError as error:
                 if debug:
                     raise

@@ -11,7 +11,11 @@ from rich.table import Table
 from .errors import ReenactError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
     from .export.onnx import Checked
+    from .export.tensorrt import Progress as PhaseProgress
     from .runtime.doctor import DoctorReport, GpuReport
     from .runtime.models import ModelStatus
     from .runtime.running import Progress
@@ -22,6 +26,7 @@ __all__ = [
     "INTERRUPTED",
     "Debug",
     "guarded",
+    "phase_bars",
     "print_stages",
     "progress_bar",
     "say",
@@ -104,6 +109,35 @@ def _fail(message: str) -> NoReturn:
 @contextmanager
 def progress_bar(title: str) -> "Iterator[Progress | None]":
     """A bar on the terminal; nothing where the error stream is none."""
+    with _bars(remaining=True) as shown:
+        if shown is None:
+            yield None
+            return
+        task = shown.add_task(title, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+@contextmanager
+def phase_bars(title: str) -> "Iterator[PhaseProgress | None]":
+    """A bar on the terminal for each phase of some work, while it lasts; nothing where the error stream is none."""
+    with _bars(remaining=False) as shown:
+        if shown is None:
+            yield None
+            return
+        tasks: dict[str, TaskID] = {}
+
+        def tell_phase(phase: str, done: int, steps: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = shown.add_task(f"{title}: {phase}", total=steps)
+            shown.update(tasks[phase], completed=done, total=steps)
+            if done >= steps:
+                shown.remove_task(tasks.pop(phase))
+
+        yield tell_phase
+
+
+@contextmanager
+def _bars(*, remaining: bool) -> "Iterator[Bars | None]":
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
@@ -114,11 +148,10 @@ def progress_bar(title: str) -> "Iterator[Progress | None]":
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
-        bars.TimeRemainingColumn(),
+        bars.TimeRemainingColumn() if remaining else bars.TimeElapsedColumn(),
     )
-    with bars.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with bars.Progress(*columns, console=console, transient=True) as shown:
+        yield shown
 
 
 def show_stats(stats: "StreamStats") -> None:

@@ -1,6 +1,5 @@
 """DECA in training: one of its three stages, pretrain, coarse or detail, on photos of subjects."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from torch.nn import functional
 from torch.optim import Adam, Optimizer
 
 from ...errors import ModelError
-from ...runtime.files import replace_file
 from .. import build
-from ..checkpoints import load_state, require_fit
+from ..checkpoints import load_state, require_fit, save_states
 from ..deca_files import DECA_CHECKPOINT, read_deca_model
 from ..deca_pictures import landmarks_picture
 from ..deca_skin import UV_SIDE, HeadSkin, skin_of
@@ -172,22 +170,7 @@ class Deca:
     def write(self, folder: Path, suffix: str) -> None:
         """`deca_model.tar`, the latest, or `<suffix>_deca_model.tar`."""
         path = folder / (DECA_CHECKPOINT if suffix == "latest" else f"{suffix}_{DECA_CHECKPOINT}")
-        states = {
-            name: {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-            for name, network in self.networks.items()
-        }
-        for name, state in states.items():
-            broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
-            if broken:
-                raise ModelError(f"{name} for {path}: {broken[0]} is not finite; such weights are of no use")
-        content = io.BytesIO()
-        torch.save(states, content)
-        try:
-            replace_file(path, content.getvalue())
-        except OSError as error:
-            raise ModelError(
-                f"{path}: cannot be written ({error.strerror or error}); choose a folder with room"
-            ) from error
+        save_states(self.networks, path)
 
 
 def _with_landmarks(photos: Tensor, points: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 One file, written in one step: an interrupt leaves either the old state or the new one, never a mixture.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from ...errors import ModelError
-from ...runtime.files import replace_file
-from ..checkpoints import load_state
+from ..checkpoints import load_state, write_tensors
 from .schedule import Schedule
 
 __all__ = ["Progress", "State", "read_snapshot", "write_snapshot"]
@@ -63,14 +61,7 @@ def write_snapshot(state: State, path: Path) -> None:
         tensors |= {
             f"{group}/{key}": torch.tensor(value, dtype=torch.float64) for key, value in values.items()
         }
-    content = io.BytesIO()
-    torch.save({name: value.detach().cpu() for name, value in tensors.items()}, content)
-    try:
-        replace_file(path, content.getvalue())
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be written ({error.strerror or error}); choose a folder with room"
-        ) from error
+    write_tensors({name: value.detach().cpu() for name, value in tensors.items()}, path)
 
 
 def read_snapshot(state: State, path: Path) -> None:

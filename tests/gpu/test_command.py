@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from reenact import cli, cli_gpu
+from reenact import cli, cli_gpu, console
 from reenact.runtime.bundle import Bundle, Weights, write_bundle
 from reenact.runtime.graph import read_graph
 from rich.console import Console
@@ -206,13 +206,13 @@ def test_ctrl_c_keeps_what_was_ready_and_exits_with_130(trt: Any, folder: Path, 
 
 def test_the_terminal_shows_a_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = StringIO()
-    monkeypatch.setattr(cli_gpu, "Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(console, "Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
 
     def work(progress: Any) -> None:
         progress("Tactic Selection", 0, 4)
         progress("Tactic Selection", 3, 4)
 
-    with cli_gpu._phases("frame fp16") as progress:
+    with console.phase_bars("frame fp16") as progress:
         assert progress is not None
         thread = threading.Thread(target=work, args=[progress])
         thread.start()
