@@ -43,12 +43,15 @@ def _inputs(specs: Mapping[str, TensorSpec], portrait: str, given: Tensors) -> T
 
 
 def _made(spec: TensorSpec, photo: Image, generator: np.random.Generator) -> NDArray[np.generic]:
-    """A picture where the input can be one; else numbers of a third around 0, levels, or zeros. Free axes are 1."""
+    """A picture, as floats in [0, 1], where the input can be one; else numbers of a third around 0, levels, or zeros.
+
+    Free axes are 1.
+    """
     shape = tuple(1 if size is None else size for size in spec.shape)
     if np.issubdtype(spec.dtype, np.floating):
         picture = _pictured(shape, photo)
         if picture is not None:
-            return (picture * np.float32(2 / 255) - 1).astype(spec.dtype)
+            return (picture / np.float32(255)).astype(spec.dtype)
         return (generator.standard_normal(shape) * 0.3).astype(spec.dtype)
     if spec.dtype == np.uint8:
         picture = _pictured(shape, photo)
