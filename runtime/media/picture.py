@@ -8,7 +8,7 @@ from typing import cast
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -68,11 +68,10 @@ class FrameConverter:
         self._pixel_aspect = pixel_aspect
         self._size: tuple[int, int] | None = None  # (width, height) as shown
         self._reformatter = VideoReformatter()
-        self._turned: tuple[int, int] | None = None  # PyAV's rotation of a frame, and its orientation
 
     def convert(self, frame: av.VideoFrame) -> Image:
         """(H, W, 3) uint8 RGB. Raises LimitError for a first frame beyond the limit of pixels."""
-        orientation = self._orientation(frame)
+        orientation = _orientation(frame)
         turned = orientation >= 5
         if self._size is None:
             width, height = _square_size(frame.width, frame.height, self._pixel_aspect)
@@ -99,16 +98,6 @@ class FrameConverter:
         pixels = np.ascontiguousarray(shown.to_ndarray(), np.uint8)
         return upright(over_white(pixels) if has_alpha else pixels, orientation)
 
-    def _orientation(self, frame: av.VideoFrame) -> int:
-        """That of the first frame until the rotation changes.
-
-        A frame whose side data is looked at refers to itself from then on and waits for the garbage collector: asked of
-        every frame, that is hundreds of pictures in memory.
-        """
-        if self._turned is None or self._turned[0] != frame.rotation:
-            self._turned = (frame.rotation, _orientation(frame))
-        return self._turned[1]
-
 
 def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, int]:
     """The size in square pixels that loses none: the narrower side grows."""
@@ -119,7 +108,9 @@ def _square_size(width: int, height: int, pixel_aspect: Fraction) -> tuple[int, 
 
 def _orientation(frame: av.VideoFrame) -> int:
     """The frame's display matrix as EXIF orientation; slanted angles, which no camera makes, are ignored."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # Not frame.side_data, which keeps what it gives in the frame: both would wait for the garbage collector, and a
+    # picture with them.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return 1
     a, b, _, c, d = np.frombuffer(bytes(cast(SideData, matrix)), np.int32)[:5] / 65536

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from ...errors import MediaError
 from .frames import encode_png
 from .jobs import JobInfo, JobWish
 from .recordings import RecordingInfo
@@ -26,14 +27,19 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get(
-    "/live/picture", tags=["live"], response_class=Response, responses={**problems(404, 409), **_PICTURE}
+    "/live/picture", tags=["live"], response_class=Response, responses={**problems(404, 409, 410), **_PICTURE}
 )
 async def picture(session: Mine) -> Response:
     """The live portrait as it is now, as PNG."""
     newest = session.live.newest
     if newest is None:
         raise Refusal(409, "not_ready", "There is no picture yet.")
-    png = await asyncio.to_thread(encode_png, newest.image, session.folder, session.live.settings.system)
+    try:
+        png = await asyncio.to_thread(encode_png, newest.image, session.folder, session.live.settings.system)
+    except (MediaError, OSError):
+        if session.closed.is_set():  # and its folder is gone
+            raise Refusal(410, "closed", "The session is over.") from None
+        raise
     return Response(png, media_type="image/png")
 
 
