@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime import assets
+from ..runtime.doctor import report
 from ..runtime.engines import Engines
 from ..runtime.live import LiveSession, Presented
 from ..runtime.live_loop import LiveLoop, LiveStats
@@ -36,7 +37,7 @@ from ..runtime.media.writer import open_writer
 from ..runtime.moving_head import MovingHead
 from ..runtime.window import PreviewWindow, Window
 
-__all__ = ["Minute", "Minutes", "Soaked", "faults", "main", "run"]
+__all__ = ["Minute", "Minutes", "Soaked", "faults", "main", "markdown", "run"]
 
 MOST_GROWTH_MB = 20.0
 MOST_DRIFT = 1.2
@@ -78,6 +79,24 @@ def faults(minutes: Sequence[Minute]) -> list[str]:
             f"{worst.others_percent:.0f} % of the processor's time in that minute"
         )
     return found
+
+
+def markdown(minutes: Sequence[Minute], machine: str) -> str:
+    """A table of the first two minutes, of each fifth and of the last."""
+    lines = [
+        f"{machine}; {len(minutes)} minutes.",
+        "",
+        "| minute | pictures | latency p50, ms | p95, ms | longest gap, ms | memory, MB | others, % of the cores |",
+        "| --- |" + " --- |" * 6,
+    ]
+    for number, minute in enumerate(minutes, 1):
+        if number > 2 and number % 5 and number != len(minutes):
+            continue
+        lines.append(
+            f"| {number} | {minute.pictures} | {minute.latency_p50_ms:.0f} | {minute.latency_p95_ms:.0f} "
+            f"| {minute.longest_gap_ms:.0f} | {minute.memory_mb:.0f} | {minute.others_percent:.0f} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def _film_moving_head(engines: Engines, path: Path) -> None:
@@ -246,6 +265,7 @@ def main() -> None:
     parser.add_argument("--window", action="store_true", help="show it, too")
     parser.add_argument("--record", type=Path, help="keep the recording")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     with Engines() as engines, tempfile.TemporaryDirectory() as folder:
         clip = options.clip or Path(folder) / "head.mp4"
@@ -255,6 +275,9 @@ def main() -> None:
         record = options.record or Path(folder) / "live.mp4"
         soaked = run(engines, clip, options.minutes, options.size, record, window=window)
     found = faults(soaked.minutes) + soaked.recording
+    if options.markdown:
+        here = report()
+        options.markdown.write_text(markdown(soaked.minutes, f"{here.cpu}, {here.cores} cores"))
     if options.json:
         options.json.write_text(json.dumps({**asdict(soaked), "faults": found}, indent=1) + "\n")
     for fault in found:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from reenact.benchmarks import soak
-from reenact.benchmarks.soak import Minute, Minutes, faults
+from reenact.benchmarks.soak import Minute, Minutes, faults, markdown
 from reenact.runtime.engines import Engines
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.writer import VideoSink
@@ -81,6 +81,15 @@ def test_a_minute_without_any_picture_is_a_stall():
     minute = Minutes().next([], now=60, step=0)
     assert minute.longest_gap_ms == float("inf")
     assert any("two pictures came" in fault for fault in faults([GOOD, minute, GOOD]))
+
+
+def test_the_table_has_the_first_two_minutes_each_fifth_and_the_last():
+    minutes = [replace(GOOD, pictures=number) for number in range(1, 13)]
+    rows = [
+        line.split(" | ") for line in markdown(minutes, "a machine").splitlines() if line.startswith("| ")
+    ]
+    assert [row[1] for row in rows[2:]] == ["1", "2", "5", "10", "12"]
+    assert {len(row) for row in rows if "---" not in row[0]} == {7}
 
 
 @pytest.fixture
