@@ -110,7 +110,7 @@ def _orientation(frame: av.VideoFrame) -> int:
     """The frame's display matrix as EXIF orientation; slanted angles, which no camera makes, are ignored."""
     # Not frame.side_data, which keeps what it gives in the frame: both would wait for the garbage collector, and a
     # picture with them.
-    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # missing in its stubs
     if matrix is None:
         return 1
     a, b, _, c, d = np.frombuffer(bytes(cast(SideData, matrix)), np.int32)[:5] / 65536
