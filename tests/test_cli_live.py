@@ -149,7 +149,7 @@ def test_without_photos_the_packaged_ones_are_shown(calls):
 
 def test_it_says_what_was_done(calls):
     done = run("--camera", "test", "--no-preview", "--record", "live.mp4")
-    assert done.output.splitlines() == [
+    assert done.stdout.splitlines() == [
         "100 pictures in 4.0 s, 25.0 fps",
         "latency from capture to the encoder of live.mp4: p50 20 ms, p95 40 ms, p99 60 ms, of the last 10 s",
         "dropped: 7 frames, cause: frame rate",
