@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, BundleError
 from .backends import device, tensorrt_compat
+from .closing import Closing
 from .graph import Graph, TensorSpec, read_graph
 
 __all__ = [
@@ -247,7 +247,7 @@ Given = NDArray[Any] | Held
 """What one input may be."""
 
 
-class Engine:
+class Engine(Closing):
     """A graph on a backend. Calls from several threads take turns; close it, or use it in a `with`."""
 
     def __init__(self, graph: Graph, backend: str, session: Session) -> None:
@@ -305,14 +305,6 @@ class Engine:
                 f"{self._name}: given for {spec.name} what another engine holds as {given.name}; hold it here"
             )
         return given.value
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _listed(specs: Mapping[str, TensorSpec]) -> str:

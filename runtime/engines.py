@@ -1,8 +1,8 @@
 """The networks that live sessions share."""
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from .closing import Closing
 from .running import threads_a_stage
 from .systems import registry
 from .systems.protocol import Animator, SystemSettings
@@ -11,7 +11,7 @@ from .tracking.tracker import Tracker
 __all__ = ["Engines"]
 
 
-class Engines:
+class Engines(Closing):
     """What sessions share: one system and the tracker, loaded once; their networks are used by turns.
 
     Close every session first, then this.
@@ -36,11 +36,3 @@ class Engines:
         """Free all networks."""
         self.tracker.close()
         self.animator.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

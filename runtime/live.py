@@ -17,13 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Literal, Self
+from types import MappingProxyType
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from ..errors import ReenactError
+from .closing import Closing
 from .controls import Controls
 from .degrade import Degrader, Pace
 from .engines import Engines
@@ -106,7 +107,7 @@ class _Meters:
     )
 
 
-class LiveSession:
+class LiveSession(Closing):
     """One driving person and one portrait; three threads of its own, one of them for photos.
 
     Every method may be called from any thread. Faults of one photo are told in `status`; what ends the session is
@@ -288,14 +289,6 @@ class LiveSession:
         for thread in self._threads:
             thread.join()
         self._picture = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _adapt(self, now: float) -> None:
         """Reduce quality or give it back, by how long the stages have taken lately."""

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, FaceNotFoundError, MediaError, ReenactError
 from ..kernels.raster import Floats, Ints, Raster
+from .closing import Closing
 from .following import Follower, Seen
 from .media.frame import Frame, Image
 from .media.images import read_image, read_image_file, write_image
@@ -87,7 +87,7 @@ def place_of(folder: Path, source: Path, inputs: Sequence[Path]) -> Path:
     return place
 
 
-class Reconstructor:
+class Reconstructor(Closing):
     """A context manager that holds the networks; each input's results go to a folder of its name."""
 
     def __init__(
@@ -120,14 +120,6 @@ class Reconstructor:
         except BaseException:
             self._deca.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Free all networks."""

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from ..errors import ReenactError
+from .closing import Closing
 from .engine import Precision
 from .media.frame import Frame, Image
 from .media.images import read_image
@@ -43,7 +43,7 @@ MOTION_FPS = 30.0
 FRAME_SECONDS = 1 / 30  # from one frame to the next where `animate` is told no time
 
 
-class Reenactor:
+class Reenactor(Closing):
     """A registered source that can be driven; a context manager.
 
     >>> with Reenactor("photo.jpg") as reenactor:  # doctest: +SKIP
@@ -107,14 +107,6 @@ class Reenactor:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Free all networks; nothing can be driven afterwards."""

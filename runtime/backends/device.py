@@ -7,13 +7,13 @@ import ctypes
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BackendError
+from ..closing import Closing
 
 __all__ = ["CapturedGraph", "Device", "Event", "Memory", "Pinned", "Stream", "device", "missing"]
 
@@ -61,7 +61,7 @@ def device() -> Device:
     )
 
 
-class _Resource:
+class _Resource(Closing):
     """Something of the GPU's that is given back once: by `close`, or at the end of a `with`."""
 
     _free: str  # the function that gives it back
@@ -83,14 +83,6 @@ class _Resource:
         if self._handle is None:
             raise BackendError(f"{type(self).__name__} of the GPU has been closed")
         return self._handle
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Memory(_Resource):

@@ -6,8 +6,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 from av.container import InputContainer
@@ -15,6 +13,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from ...errors import MediaError
+from ..closing import Closing
 from .frame import Frame
 from .limits import Limits
 from .metadata import Statement, find_statement
@@ -41,7 +40,7 @@ class VideoInfo:
     has_audio: bool
 
 
-class StreamDecoder:
+class StreamDecoder(Closing):
     """The frames of a video file between `start` and `start + duration` seconds, in order, each once.
 
     Opening decodes the first frame, so that a file that cannot be read is known at once. Raises MediaError
@@ -77,14 +76,6 @@ class StreamDecoder:
             self.first = first
             self.info = self._describe(first)
             self._opened = opened.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         yield self.first

@@ -5,12 +5,11 @@ import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import cv2
 
 from ...errors import MediaError
+from ..closing import Closing
 from .decode import StreamDecoder, VideoInfo
 from .frame import Frame, Image
 from .images import file_status, read_image, read_image_file
@@ -22,7 +21,7 @@ __all__ = ["VideoInfo", "VideoReader"]
 _PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 
 
-class VideoReader:
+class VideoReader(Closing):
     """The frames of anything that moves: `with VideoReader("clip.mp4") as reader: for frame in reader: ...`.
 
     Reads what FFmpeg reads, animated GIF and PNG, a folder of pictures (in natural order, shown at `fps`
@@ -81,14 +80,6 @@ class VideoReader:
             return self._decoder.statement()
         file = read_image_file(self._first_picture, self._limits)
         return None if file is None else find_statement(file[1])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self._frames

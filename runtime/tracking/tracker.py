@@ -1,11 +1,11 @@
 """Follows one face through a video: the last landmarks are the next region, detection runs only after a loss."""
 
 from copy import copy
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closing import Closing
 from ..engine import Precision, require
 from ..media.frame import Image
 from .detector import Detection, Detector
@@ -20,7 +20,7 @@ __all__ = ["Tracker"]
 Floats = NDArray[np.float32]
 
 
-class Tracker:
+class Tracker(Closing):
     """Tracks one face; a context manager.
 
     Among several faces the largest is followed, or number `face` (0: the largest, 1: the next, ...); after a loss
@@ -113,14 +113,6 @@ class Tracker:
         """Free the networks."""
         self._detector.close()
         self._network.close()
-
-    def __enter__(self) -> "Tracker":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _follow(self, image: Image) -> tuple[Floats, float] | None:
         if self._last is None:

@@ -57,3 +57,11 @@ def filled() -> Callable[[str], nn.Module]:
         return network.requires_grad_(False)
 
     return make
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where whatever a pickle does shows, as exploits of tests do something in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert list(tmp_path.iterdir()) == []

@@ -8,8 +8,20 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
+from reenact.reference.pickles import ARRAYS, PickleRefusedError, read_pickle
 
-__all__ = ["PROTOCOLS", "Ch", "Py2Pickler", "csc_matrix", "dumps", "py2_dumps", "steps"]
+__all__ = [
+    "PROTOCOLS",
+    "Calls",
+    "Ch",
+    "Py2Pickler",
+    "assert_refused",
+    "csc_matrix",
+    "dumps",
+    "py2_dumps",
+    "steps",
+]
 
 PROTOCOLS = (0, 1, 2, 3, 4, 5)
 
@@ -111,3 +123,20 @@ def _step(part: Any) -> bytes:
         case tuple():
             return b"(" + b"".join(_step(item) for item in part) + b"t"
     raise TypeError(part)
+
+
+class Calls:
+    """Pickled as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.how = function, arguments
+
+    def __reduce__(self):
+        return self.how
+
+
+def assert_refused(content, *words, allowed=ARRAYS):
+    with pytest.raises(PickleRefusedError) as caught:
+        read_pickle(content, allowed)
+    for word in words:
+        assert word in str(caught.value)

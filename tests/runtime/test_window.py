@@ -1,6 +1,5 @@
 """The preview window: which keys mean what, and that a machine without a display says so."""
 
-import shutil
 import subprocess
 import time
 
@@ -88,23 +87,6 @@ def test_pictures_are_shown_in_their_own_colours(monkeypatch):
     made = MadeHighGui(monkeypatch, [])
     PreviewWindow("test", (64, 64)).show(np.full((2, 2, 3), (10, 20, 30), np.uint8))
     np.testing.assert_array_equal(made.shown[0][0, 0], (30, 20, 10))  # OpenCV wants blue first
-
-
-@pytest.fixture
-def display(tmp_path):
-    """The number of a virtual display; skipped without Xvfb."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("Xvfb is not installed")
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    yield f":{server.stdout.readline().strip()}"
-    server.terminate()
-    server.wait()
 
 
 def test_a_display_is_found(display, monkeypatch):

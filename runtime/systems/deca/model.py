@@ -7,13 +7,12 @@ says: vertices and normals are as small as its steps, and the rest runs once a p
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import BundleError
+from ...closing import Closing
 from ...engine import Engine, Held
 from ...tracking.flame_crop import SIDE
 from ...tracking.flame_fit import FlameFit, FlameFitter, View
@@ -71,7 +70,7 @@ class Wrinkles:
     normals: Floats  # (256, 256, 3), the coarse ones where wrinkles do not count
 
 
-class Deca:
+class Deca(Closing):
     """A context manager; results are arrays of their own."""
 
     def __init__(self, settings: SystemSettings) -> None:
@@ -154,14 +153,6 @@ class Deca:
         """Free all engines."""
         for engine in self._engines.values():
             engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _require_whole(self) -> None:
         for name, entry in self._bundle.manifest.graphs.items():

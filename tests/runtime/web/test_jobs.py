@@ -125,7 +125,7 @@ def test_a_process_that_dies_is_told(client, session, web, server):
         {"photo": "grace-hopper", "motion": "nod", "video": "x"},
         {"photo": "grace-hopper", "motion": "../../etc/passwd.json"},
         {"photo": "grace-hopper", "motion": "nod", "pose_strength": 9},
-        {"photo": "grace-hopper", "motion": "nod", "output": "/tmp/x.mp4"},
+        {"photo": "grace-hopper", "motion": "nod", "output": "/srv/x.mp4"},
         {"motion": "nod"},
         {"photo": "grace-hopper", "motion": "nod", "system": 5},
     ],

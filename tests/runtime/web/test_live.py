@@ -152,7 +152,7 @@ def test_what_ends_the_portrait_is_told_without_paths_and_the_next_change_brings
     stage = server.service.sessions.get(session.rpartition("/")[2]).live._stage
     stage.live.announce("/home/somebody/films/a.mp4 is there already; try it with --overwrite")
     stage.live._error = ReenactError(
-        "/root/.cache/reenact/engines/ab12 is damaged; try it with --backend cpu"
+        "/home/ada/.cache/reenact/engines/ab12 is damaged; try it with --backend cpu"
     )
     status = client.get(session).json()["status"]
     assert status["problem"] == "A file of the server is damaged; try it"

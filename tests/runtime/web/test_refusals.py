@@ -7,7 +7,7 @@ from reenact.errors import BackendError, FaceNotFoundError, LimitError, MediaErr
 from reenact.runtime.media.limits import Limits
 from reenact.runtime.web.refusals import refusal_of
 
-PATH = Path("/tmp/private/0123abcd")
+PATH = Path("/srv/private/0123abcd")
 
 
 def test_the_servers_own_path_is_never_told():
@@ -18,7 +18,7 @@ def test_the_servers_own_path_is_never_told():
 
 def test_no_other_path_of_the_server_is_told_either():
     told = refusal_of(
-        BackendError("engines in /root/.cache/reenact/engines/ab12 are damaged; see C:\\Users\\x\\log")
+        BackendError("engines in /home/ada/.cache/reenact/engines/ab12 are damaged; see C:\\Users\\x\\log")
     )
     assert told.message == "Engines in a file of the server are damaged; see a file of the server"
     assert refusal_of(MediaError("1/2 of 3.5 s/frame and 25/1")).message == "1/2 of 3.5 s/frame and 25/1"
