@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cli_options import Backend, MaxPixels, MaxSeconds, limits
-from .console import Debug, guarded, progress_bar, say, tell, tell_where
+from .console import Debug, guarded, progress_bar, say, show_lost, tell, tell_where
 from .errors import FaceNotFoundError, MediaError
 
 if TYPE_CHECKING:
@@ -157,5 +157,4 @@ def _show(done: "Reconstructed") -> None:
         say(f"{done.folder}: {len(done.files)} files of {done.source}")
         return
     say(f"{done.stats.output}: {done.stats.frames} frames, {done.stats.fps:.1f} fps")
-    if done.stats.frames_without_face:
-        say(f"no face in {done.stats.frames_without_face} frames: the last one was held")
+    show_lost(done.stats, "the last one was held")

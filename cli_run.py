@@ -224,7 +224,7 @@ def run(
                     return reenactor.run(driving, output, progress=progress, **how)
 
             done = _recorded(work, stats)
-        show_stats(done)
+        show_stats(done, "the motion was held, then eased back to rest")
 
 
 def demo(

@@ -32,6 +32,7 @@ __all__ = [
     "say",
     "show_checked",
     "show_doctor",
+    "show_lost",
     "show_models",
     "show_stats",
     "tell",
@@ -154,16 +155,24 @@ def _bars(*, remaining: bool) -> "Iterator[Bars | None]":
         yield shown
 
 
-def show_stats(stats: "StreamStats") -> None:
-    """What a stream did: the file, its speed, its stages and everything that was not as it should be."""
+def show_stats(stats: "StreamStats", without_face: str = "") -> None:
+    """What a stream did: the file, its speed, its stages and everything that was not as it should be.
+
+    `without_face` is what was shown in frames without a face.
+    """
     say(f"{stats.output}: {stats.frames} frames in {stats.seconds:.1f} s, {stats.fps:.1f} fps")
     print_stages(stats)
     for cause, count in stats.drops.items():
         say(f"dropped: {count} frames, cause: {cause}")
-    if stats.frames_without_face:
-        say(f"no face in {stats.frames_without_face} frames: the motion was held, then eased back to rest")
+    show_lost(stats, without_face)
     if stats.damaged_packets:
         tell(f"warning: {stats.damaged_packets} packets of the driving are damaged and were left out")
+
+
+def show_lost(stats: "StreamStats", instead: str = "") -> None:
+    """In how many frames there was no face, if any, and what was shown `instead`."""
+    if stats.frames_without_face:
+        say(f"no face in {stats.frames_without_face} frames{instead and ': '}{instead}")
 
 
 def print_stages(stats: "StreamStats") -> None:

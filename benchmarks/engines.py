@@ -19,13 +19,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ReenactError
+from ..runtime.closing import Closing
 from ..runtime.doctor import report
 from ..runtime.engine import BACKENDS, Precision, load
 from ..runtime.media.frame import Image
@@ -191,7 +191,7 @@ class _Place:
     threads: int
 
 
-class _Racer:
+class _Racer(Closing):
     """A contender in a process of its own, which is stopped except while it is asked; a context manager."""
 
     def __init__(self, contender: Contender, place: _Place) -> None:
@@ -225,12 +225,8 @@ class _Racer:
         if self._process.pid and hasattr(signal, name):
             os.kill(self._process.pid, getattr(signal, name))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End its process."""
         self._ours.close()
         self._process.kill()
         self._process.join()

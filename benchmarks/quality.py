@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceNotFoundError
+from ..runtime.closing import Closing
 from ..runtime.media.frame import Frame, Image
 from ..runtime.media.reader import VideoReader
 from ..runtime.neutral import rest_costs
@@ -89,7 +90,7 @@ class Judged:
     smooth: Face
 
 
-class Judge:
+class Judge(Closing):
     """A tracker that looks at one sequence of pictures."""
 
     def __init__(self) -> None:
@@ -103,10 +104,8 @@ class Judge:
             return None
         return Judged(face, self._smoother(face.landmarks_px, face.pose, face.score, time))
 
-    def __enter__(self) -> "Judge":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Free the tracker."""
         self._tracker.close()
 
 

@@ -1,7 +1,9 @@
-"""What tests of several folders share: the tracker's networks, real files to try, and small made networks."""
+"""What tests of several folders share: turns, the tracker's networks, real files to try, and small made networks."""
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,39 @@ import tflite
 from onnx import TensorProto, helper, numpy_helper
 from reenact.errors import ModelError
 from reenact.runtime import models
+from reenact.runtime.live import Status
+from reenact.runtime.meters import Percentiles
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where several workers share the cores (`pytest -n 2`), torch has a share in each of them."""
+    if getattr(config.option, "numprocesses", None) and sys.platform == "win32":
+        raise pytest.UsageError(
+            "tests take turns by flock, which Windows does not have: run pytest without -n"
+        )
+    if hasattr(config, "workerinput"):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        share = cores // config.workerinput["workercount"]
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tests marked `timed` run alone, whatever other workers have to do."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    import fcntl
+
+    folder = item.config.cache.mkdir("turns")
+    with (folder / "running").open("w") as running, (folder / "next").open("w") as following:
+        # Who waits to be alone holds "next", so that no other test starts in the meantime.
+        fcntl.flock(following, fcntl.LOCK_EX)
+        fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("timed") else fcntl.LOCK_SH)
+        fcntl.flock(following, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(running, fcntl.LOCK_UN)  # also where a child still has the file open
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +72,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared/data with real and hostile files is absent")
     return folder.resolve()
+
+
+@pytest.fixture
+def live_status() -> Status:
+    """What a live session may say of itself, every field filled."""
+    return Status(
+        state="live",
+        photo="ready",
+        photo_error=None,
+        error=None,
+        input_fps=30.0,
+        fps=29.0,
+        input_size=(640, 480),
+        stages_ms={"track": 5.0, "animate": 6.25},
+        latency_ms=Percentiles(20.0, 40.0, 60.0),
+        drops={"frame rate": 7},
+        step=1,
+        degraded="at most 20 fps",
+        notices=0,
+        notice="",
+    )
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_run_prints_speed_stages_and_what_was_not_as_it_should_be():
     assert "1.25" in done.stdout
     assert "2.50" in done.stdout
     assert "dropped: 3 frames, cause: frame rate" in done.stdout
-    assert "no face in 4 frames" in done.stdout
+    assert "no face in 4 frames: the motion was held, then eased back to rest" in done.stdout
     assert "2 packets" in done.stderr
 
 

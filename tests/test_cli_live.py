@@ -16,7 +16,6 @@ import pytest
 from reenact import cli, cli_live
 from reenact.errors import ReenactError
 from reenact.runtime import assets, camera_choice, engine, engines, live, live_loop, models, outputs, window
-from reenact.runtime.live import Status
 from reenact.runtime.live_loop import LiveStats
 from reenact.runtime.media import camera
 from reenact.runtime.media.camera import CameraInfo
@@ -24,33 +23,6 @@ from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.v4l2 import CameraFormat
 from reenact.runtime.meters import Percentiles
 from typer.testing import CliRunner
-
-STATUS = Status(
-    state="live",
-    photo="ready",
-    photo_error=None,
-    error=None,
-    input_fps=30.0,
-    fps=29.0,
-    input_size=(640, 480),
-    stages_ms={"track": 5.0},
-    latency_ms=Percentiles(20.0, 40.0, 60.0),
-    drops={"frame rate": 7},
-    step=1,
-    degraded="at most 20 fps",
-    notices=0,
-    notice="",
-)
-STATS = LiveStats(
-    pictures=100,
-    seconds=4.0,
-    status=STATUS,
-    latency={"the encoder of live.mp4": Percentiles(20.0, 40.0, 60.0)},
-    outputs_dropped={"live.mp4": 2, "other": 0},
-    recordings=("live.mp4",),
-    faults=(),
-    interrupted=False,
-)
 
 
 class Made(SimpleNamespace):
@@ -79,12 +51,25 @@ class Made(SimpleNamespace):
         self.ran = options
         return self.stats
 
-    stats = STATS
     name = "made"
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def live_stats(live_status):
+    return LiveStats(
+        pictures=100,
+        seconds=4.0,
+        status=live_status,
+        latency={"the encoder of live.mp4": Percentiles(20.0, 40.0, 60.0)},
+        outputs_dropped={"live.mp4": 2, "other": 0},
+        recordings=("live.mp4",),
+        faults=(),
+        interrupted=False,
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch, live_stats):
     """Everything heavy is made; what was made, by kind."""
     made: dict[str, list[Made]] = {}
 
@@ -100,6 +85,7 @@ def calls(monkeypatch):
         (outputs, "VirtualCamera"),
     ):
         monkeypatch.setattr(module, name, maker(name))
+    monkeypatch.setattr(Made, "stats", live_stats, raising=False)
     monkeypatch.setattr(models, "ensure", lambda progress: None)
     return made
 
@@ -160,8 +146,8 @@ def test_it_says_what_was_done(calls):
     assert "PreviewWindow" not in calls
 
 
-def test_ctrl_c_gives_its_own_exit_code(calls, monkeypatch):
-    monkeypatch.setattr(Made, "stats", replace(STATS, interrupted=True))
+def test_ctrl_c_gives_its_own_exit_code(calls, live_stats, monkeypatch):
+    monkeypatch.setattr(Made, "stats", replace(live_stats, interrupted=True))
     assert run("--camera", "test").exit_code == 130
 
 
@@ -479,8 +465,8 @@ def test_signals_that_are_ignored_stay_ignored():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_a_failed_output_is_an_error_after_all_else_was_told(calls, monkeypatch):
-    monkeypatch.setattr(Made, "stats", replace(STATS, faults=("the camera is gone",)))
+def test_a_failed_output_is_an_error_after_all_else_was_told(calls, live_stats, monkeypatch):
+    monkeypatch.setattr(Made, "stats", replace(live_stats, faults=("the camera is gone",)))
     done = run("--camera", "test")
     assert done.exit_code == 1
     assert "100 pictures in 4.0 s" in done.output

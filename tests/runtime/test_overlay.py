@@ -5,26 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from reenact.runtime.live import Status
-from reenact.runtime.meters import Percentiles
 from reenact.runtime.overlay import CORNERS, HELP, badge, figures, panel
 
-STATUS = Status(
-    state="live",
-    photo="ready",
-    photo_error=None,
-    error=None,
-    input_fps=30.0,
-    fps=29.0,
-    input_size=(640, 480),
-    stages_ms={"track": 5.0, "animate": 6.25},
-    latency_ms=Percentiles(20.0, 40.0, 60.0),
-    drops={"frame rate": 7},
-    step=1,
-    degraded="at most 20 fps",
-    notices=0,
-    notice="",
-)
 LONG = "the camera 2 (a long name): asked for 1280x720, 30 fps, MJPG; what comes is 640x480, 15.0 fps"
 
 
@@ -44,8 +26,8 @@ def box(mask):
 @pytest.mark.parametrize("corner", range(CORNERS))
 @pytest.mark.parametrize("width", [200, 320, 512])
 @pytest.mark.parametrize("bottom", [False, True])
-def test_the_badge_and_lines_never_lie_over_each_other(corner, width, bottom):
-    lines = [LONG] if bottom else figures(STATUS, 4.0, {"out.mp4": 3})
+def test_the_badge_and_lines_never_lie_over_each_other(corner, width, bottom, live_status):
+    lines = [LONG] if bottom else figures(live_status, 4.0, {"out.mp4": 3})
     text = written(lambda picture: panel(picture, lines, corner=corner, bottom=bottom), width)
     said = written(lambda picture: badge(picture, corner), width)
     assert text.any()
@@ -100,8 +82,8 @@ def test_small_pictures_show_what_fits(size):
         written(lambda picture, corner=corner: panel(picture, [LONG], corner=corner, bottom=True), *size)
 
 
-def test_the_figures_say_everything_that_is_known():
-    assert figures(STATUS, 4.04, {"out.mp4": 3, "the window": 0}) == [
+def test_the_figures_say_everything_that_is_known(live_status):
+    assert figures(live_status, 4.04, {"out.mp4": 3, "the window": 0}) == [
         "29.0 fps (input 30.0, 640x480)  live",
         "track 5.0  animate 6.2  show 4.0 ms",
         "latency p50 20  p95 40  p99 60 ms",
@@ -109,5 +91,5 @@ def test_the_figures_say_everything_that_is_known():
         "dropped 3: out.mp4 was too slow",
         "step 1: at most 20 fps",
     ]
-    early = replace(STATUS, input_size=None, stages_ms={}, latency_ms=None, drops={}, degraded="")
+    early = replace(live_status, input_size=None, stages_ms={}, latency_ms=None, drops={}, degraded="")
     assert figures(early, None, {}) == ["29.0 fps (input 30.0)  live"]

@@ -65,6 +65,7 @@ def test_an_empty_source_closes_the_sink_and_reports_zeros():
     assert stats.stages[1].p95_ms == 0.0
 
 
+@pytest.mark.timed
 def test_stages_work_at_the_same_time():
     def slow(x):
         time.sleep(0.02)

@@ -9,7 +9,8 @@ pytest.importorskip("aiortc", reason="the server needs the extra [web], which is
 schemathesis = pytest.importorskip(
     "schemathesis", reason="schemathesis, which makes requests up, is not installed"
 )
-from hypothesis import HealthCheck, Phase, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
+from hypothesis.strategies import one_of  # noqa: E402
 from reenact.runtime.web.app import create_api  # noqa: E402
 from reenact.runtime.web.guard import VideoFacts  # noqa: E402
 from reenact.runtime.web.photos import Video  # noqa: E402
@@ -30,6 +31,7 @@ CHECKS = [
 ]
 description = create_api(Service(ServeSettings())).openapi()
 schema = schemathesis.openapi.from_dict(description)
+operations = [found.ok() for found in schema.get_all_operations()]
 
 
 def test_every_route_says_how_it_refuses():
@@ -125,10 +127,17 @@ def some(examples, *phases):
     )
 
 
-@schema.parametrize()
-@some(4, Phase.generate)
-def test_requests_made_up_are_answered_as_described(case, places):
-    check(case, places)
+@pytest.mark.parametrize("operation", operations, ids=lambda operation: operation.label)
+def test_requests_made_up_are_answered_as_described(operation, places):
+    """Some that fit the description and some that do not."""
+    ways = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
+
+    @some(4, Phase.generate)
+    @given(case=one_of(*ways))
+    def answered(case):
+        check(case, places)
+
+    answered()
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def available(states):
     return {state.name: state.available for state in states}[SYSTEM]
 
 
+@pytest.mark.timed
 def test_a_bundle_is_read_once_for_all_who_ask_and_nobody_else_waits_for_it(bundle, opened):
     bundle()
     opened.clear()

@@ -152,6 +152,7 @@ def test_a_client_that_falls_silent_leaves_nothing_behind(serve, web):
         assert 'reenact_connections{transport="websocket"} 0' in client.get("/metrics").text
 
 
+@pytest.mark.timed
 def test_the_loop_answers_while_everybody_works(serve, web, hopper_jpeg):
     """Opening, uploading, registering and recording are done elsewhere: nobody's line waits for them."""
     with serve(sessions=3) as running, running.client() as client:

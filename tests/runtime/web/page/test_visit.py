@@ -15,6 +15,7 @@ from reenact.runtime.provenance import verify
 FREE_CORES = 0.2  # what others may use while speed is judged
 
 
+@pytest.mark.timed
 def test_a_whole_visit(on, visit, server, client, web, tmp_path, hopper):
     """Camera, upload, another photo, a recording, a face lost and found, a reload; nothing stays."""
     page, notes = visit(accept_downloads=True)
@@ -92,6 +93,7 @@ def yaw_of(page, on, engines, seconds):
     return float(np.median(yaws))
 
 
+@pytest.mark.timed
 def test_an_edit_turns_the_live_portrait_and_reset_turns_it_back(on, visit, launch, engines, steady_film):
     page, notes = visit(using=launch(*on.fake_camera, film=steady_film))
     on.ready(page)
@@ -109,6 +111,7 @@ def test_an_edit_turns_the_live_portrait_and_reset_turns_it_back(on, visit, laun
     assert notes.errors == []
 
 
+@pytest.mark.timed
 def test_a_portrait_of_256_pixels_moves_at_20_pictures_a_second(
     on, visit, launch, steady_film, record_property
 ):
