@@ -109,6 +109,10 @@ class Degrader:
         """What is reduced now, for people; "" where nothing is."""
         return self.quality.described(self._wanted)
 
+    @property
+    def _now(self) -> str:
+        return self.described or "full quality"
+
     def update(self, now: float, busy: Mapping[str, float], input_fps: float, input_side: int) -> str | None:
         """What changed, for people, or None. Call it often.
 
@@ -140,24 +144,31 @@ class Degrader:
             self._patience = min(2 * self._patience, MOST_LOOKS_TO_RESTORE)
             self._restored = -math.inf
         last = self._held[-1] if self._held else None
-        if last is not None and last.lever != "rate" and last.gain < LEAST_GAIN:
+        useless = last is not None and last.lever != "rate" and last.gain < LEAST_GAIN
+        if last is not None and useless:
             self._undo_last()
             self._useless[last.lever] = now
         lever = self._next_lever(now, stage)
         if lever is None:
-            said, self._at_bottom = self._at_bottom, True
-            return None if said else "this machine is too slow, and nothing is left to reduce"
+            return self._nothing_left(undone=useless)
         self._take(_Reduced(lever, stage, seconds))
         while lever == "rate" and self.quality.fps(self._wanted) > input_fps and self._can_go_on(lever):
             self._take(_Reduced(lever, stage, seconds))
         self._hot = 0
         return f"this machine is too slow: {self.described}"
 
+    def _nothing_left(self, *, undone: bool) -> str | None:
+        said, self._at_bottom = self._at_bottom, True
+        lines = [] if said else ["this machine is too slow, and nothing is left to reduce"]
+        if undone:
+            lines.append(f"what was reduced last gained nothing and is given back: {self._now}")
+        return "; ".join(lines) or None
+
     def _restore(self, now: float) -> str:
         self._undo_last()
         self._restored = now
         self._cool = 0
-        return f"there is room again: {self.described or 'full quality'}"
+        return f"there is room again: {self._now}"
 
     def _take(self, step: _Reduced) -> None:
         self._held.append(step)

@@ -297,13 +297,14 @@ class LiveSession(Closing):
         means = {name: recent.mean(now) for name, recent in self._meters.stages.items()}
         busy = {name: mean for name, mean in means.items() if mean is not None}
         side = max(self._input_size or (0, 0))
+        before = self._degrader.quality
         message = self._degrader.update(now, busy, self._meters.offered.of(now), side)
-        if message is None:
-            return
-        for recent in self._meters.stages.values():
-            recent.clear()
-        self.announce(message)
-        self._portraits.rescale(self._degrader.quality.output_scale)
+        if self._degrader.quality != before:
+            for recent in self._meters.stages.values():
+                recent.clear()
+            self._portraits.rescale(self._degrader.quality.output_scale)
+        if message is not None:
+            self.announce(message)
 
     def _picture_once(self, holds: Callable[[], bool], timeout: float | None) -> Presented | None:
         with self._changed:
@@ -345,7 +346,7 @@ class LiveSession(Closing):
         """Run a thread; what ends it ends the session, and is raised where pictures are taken."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001  it is raised again by `newest`, in the caller's thread
+        except BaseException as error:  # noqa: BLE001  it is raised again by `newest`, in the caller's thread
             failed = error if isinstance(error, ReenactError) else ReenactError(described(error))
             failed.__cause__ = None if failed is error else error
             with self._changed:

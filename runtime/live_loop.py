@@ -137,8 +137,10 @@ class LiveLoop:
     def _over(self, seconds: float | None, stop: threading.Event | None) -> bool:
         feed = self._feed
         for error in (None if feed is None else feed.error, self._fan_out.error):
-            if error is not None:
+            if isinstance(error, Exception):
                 raise error
+            if error is not None:
+                raise ReenactError(described(error)) from error
         status = self._session.status
         if feed is None and status.photo == "failed":
             raise ReenactError(status.photo_error or "the photo cannot be used")

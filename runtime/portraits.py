@@ -129,7 +129,7 @@ class Portraits:
         self._tell(f"{what}: {reason}")
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """One line for people."""
     if isinstance(error, ReenactError):
         return str(error)

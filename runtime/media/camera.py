@@ -131,12 +131,13 @@ def _there_are(cameras: list[CameraInfo]) -> str:
 class CameraFeed:
     """Reads an input in a thread of its own and delivers each frame; opens it again when it stops.
 
-    While the input is gone nothing is delivered; tries follow after 0.25, 0.5, 1, 2, 4 and then every 5 seconds.
+    While the input is gone nothing is delivered; tries follow after 0.25, 0.5, 1, 2, 4 and then every 5 seconds. It is
+    back with its first frame: one that opens but gives none is still gone.
     """
 
     ended: bool = False
     """Whether a file came to its end."""
-    error: Exception | None = None
+    error: BaseException | None = None
     """What ended the feed: a fault of the receiver; the input's own are waited out."""
 
     def __init__(
@@ -161,6 +162,7 @@ class CameraFeed:
         self._measured_from: float | None = None
         self._frames = 0
         self._told = False
+        self._gone, self._pause = False, FIRST_WAIT_S
         self._lost: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="reenact-camera", daemon=True)
         self._thread.start()
@@ -182,7 +184,7 @@ class CameraFeed:
                 if opened is None:
                     return
                 self._read(opened)
-        except Exception as error:  # noqa: BLE001  whoever uses the feed raises it again
+        except BaseException as error:  # noqa: BLE001  whoever uses the feed raises it again
             self.error = error
         finally:
             self._release()
@@ -197,7 +199,9 @@ class CameraFeed:
                 if self._stop.is_set():
                     return
                 self._take_lost(opened)
-                self._tell(f"{error}; the last picture stands until it is back")
+                if not self._gone:
+                    self._tell(f"{error}; the last picture stands until it is back")
+                self._gone = True
                 self._release()
                 return
             if captured is None:
@@ -205,6 +209,10 @@ class CameraFeed:
                 return
             if self._stop.is_set():
                 return
+            self._pause = FIRST_WAIT_S
+            if self._gone:
+                self._gone = False
+                self._tell(f"{self.name} is back")
             self._measure(opened, captured)
             self._take_lost(opened)
             self._deliver(captured.image, captured.time, dict(self._lost))
@@ -216,15 +224,12 @@ class CameraFeed:
 
     def _opened_again(self) -> Input | None:
         """The input, once it can be opened; None where that is not waited for any more."""
-        pause = FIRST_WAIT_S
-        while not self._wait(self._stop, pause):
+        while not self._wait(self._stop, self._pause):
+            self._pause = min(2 * self._pause, LONGEST_WAIT_S)
             try:
                 self._input = self._open()
             except MediaError:
-                pause = min(2 * pause, LONGEST_WAIT_S)
                 continue
-            if not self._stop.is_set():
-                self._tell(f"{self.name} is back")
             return self._input
         return None
 

@@ -68,6 +68,18 @@ def test_where_nothing_is_left_it_says_so_once():
     ) == 1
 
 
+def test_what_is_tried_again_where_nothing_is_left_is_undone_aloud():
+    machine = Machine(animate=150, elastic=False)
+    machine.run(120)
+    assert machine.degrader.quality.output == 0
+    told = len(machine.said)
+    machine.run(30)
+    assert machine.degrader.quality.output == 0
+    tried, undone = (text for _, text in machine.said[told:])
+    assert tried == "this machine is too slow: made at 75% of the size, at most 10 fps"
+    assert undone == "what was reduced last gained nothing and is given back: at most 10 fps"
+
+
 def test_a_slow_camera_asks_for_no_more_than_it_gives():
     assert Machine(animate=60, fps=15.0).run(30).step == 0
     # 20 and 15 fps would change nothing for a camera of 14

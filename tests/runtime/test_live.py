@@ -11,6 +11,7 @@ import pytest
 from reenact.errors import MediaError, ReenactError
 from reenact.runtime import live as module
 from reenact.runtime.controls import Controls
+from reenact.runtime.degrade import Degrader, Quality
 from reenact.runtime.live import LiveSession
 
 DEADLINE = 5.0
@@ -314,6 +315,32 @@ def test_an_input_that_stops_is_waited_for_and_the_last_picture_stands(room, clo
     assert live.session.newest() is standing
     live.session.offer(live.colours.picture(), clock())
     assert live.session.status.state == "calibrating"
+
+
+def test_every_change_of_quality_reaches_the_portrait_also_one_that_is_not_told(room):
+    class Silent(Degrader):
+        def update(self, now, busy, input_fps, input_side):
+            self.quality = self.next
+
+    live = room()
+    live.photo(red=11)
+    live.calibrate()
+    degrader = live.session._degrader = Silent(30.0)
+    for output, scale in ((1, 0.75), (0, 1.0)):
+        degrader.next = Quality(output=output)
+        live.shown()
+        until(lambda wanted=scale: live.session._portraits.current.scale == wanted, "the other size")
+
+
+def test_what_a_thread_ends_with_ends_the_session_whatever_it_is(room):
+    def ends(image):
+        raise SystemExit(1)  # as a console whose reader has gone does
+
+    live = room(before_track=ends)
+    live.frame()
+    with pytest.raises(ReenactError, match="SystemExit: 1"):
+        live.session.newest(None, DEADLINE)
+    assert live.session.status.state == "failed"
 
 
 def test_what_ends_a_session_is_raised_where_pictures_are_taken(room):

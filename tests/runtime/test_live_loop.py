@@ -401,6 +401,12 @@ def test_a_feed_that_broke_ends_it_with_that_fault(stage):
     assert stage.window.closed
 
 
+def test_a_feed_that_was_ended_by_no_common_error_ends_it_with_one(stage):
+    stage.feed.error = SystemExit(1)
+    with pytest.raises(ReenactError, match="SystemExit: 1"):
+        stage.loop().run()
+
+
 def test_latency_is_measured_to_the_display(stage, monkeypatch):
     show = MadeWindow.show
 

@@ -230,6 +230,15 @@ def test_a_camera_that_is_unplugged_is_tried_again_with_longer_and_longer_pauses
     assert rig.feed.error is None
 
 
+def test_a_camera_that_opens_but_gives_nothing_is_not_back_and_waited_for_longer_and_longer():
+    rig = Rig(MadeInput(1), *[MadeInput(0) for _ in range(4)], GONE, MadeInput(1, start=100.0), MadeInput(0))
+    assert rig.done.wait(5)
+    rig.feed.close()
+    assert rig.waits == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 0.25, 0.5]
+    gone = "camera made: it gives no more pictures; the last picture stands until it is back"
+    assert rig.said == [gone, "made is back", gone]
+
+
 def test_a_camera_that_cannot_be_opened_at_first_is_an_error_at_once():
     with pytest.raises(MediaError, match="not there"):
         Rig(GONE)
@@ -280,6 +289,15 @@ def test_a_receiver_that_fails_ends_the_feed_and_is_told():
     feed._thread.join(5)
     assert isinstance(feed.error, ZeroDivisionError)
     assert made.closed
+
+
+def test_whatever_ends_the_feed_is_told():
+    def ends(*_):
+        raise SystemExit(1)  # as a console whose reader has gone does
+
+    feed = CameraFeed(lambda: MadeInput(5), ends, lambda _: None)
+    feed._thread.join(5)
+    assert isinstance(feed.error, SystemExit)
 
 
 def test_closing_does_not_wait_for_a_driver_that_hangs_but_says_so(monkeypatch):
