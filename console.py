@@ -1,7 +1,8 @@
 """How the command line speaks: one line for an error, a bar for long work, tables for results."""
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -46,12 +47,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 def say(message: str) -> None:
     """One line of result on the output stream."""
-    _line(_out(), message)
+    _line(_console(), message)
 
 
 def tell(message: str) -> None:
     """One line of remark on the error stream."""
-    _line(Console(stderr=True, highlight=False), message)
+    _line(_console(stderr=True), message)
 
 
 def tell_where(backend: str) -> None:
@@ -102,8 +103,7 @@ def _interrupted(interrupt: KeyboardInterrupt, finished: Sequence[object] | None
 
 
 def _fail(message: str) -> NoReturn:
-    console = Console(stderr=True, highlight=False)
-    console.print(f"error: {' '.join(message.split())}", style="red", markup=False, soft_wrap=True)
+    _console(stderr=True).print(f"error: {' '.join(message.split())}", style="red", soft_wrap=True)
     raise typer.Exit(FAILED) from None
 
 
@@ -139,7 +139,7 @@ def phase_bars(title: str) -> "Iterator[PhaseProgress | None]":
 
 @contextmanager
 def _bars(*, remaining: bool) -> "Iterator[Bars | None]":
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     if not console.is_terminal:
         yield None
         return
@@ -182,7 +182,7 @@ def print_stages(stats: "StreamStats") -> None:
         table.add_column(heading, justify="right")
     for stage in stats.stages:
         table.add_row(stage.name, f"{stage.p50_ms:.2f}", f"{stage.p95_ms:.2f}")
-    _out().print(table)
+    _console().print(table)
 
 
 def show_models(models: "list[ModelStatus]") -> None:
@@ -198,7 +198,7 @@ def show_checked(checked: "list[Checked]") -> None:
     for check in checked:
         for difference in check.differences:
             table.add_row(check.graph, check.inputs, difference.output, f"{difference.largest:.1e}")
-    _out().print(table)
+    _console().print(table)
 
 
 def show_doctor(report: "DoctorReport") -> None:
@@ -224,8 +224,8 @@ def show_doctor(report: "DoctorReport") -> None:
     packages = _table("package", "version")
     for name, version in report.packages.items():
         packages.add_row(name, version or "not installed")
-    _out().print(table)
-    _out().print(packages)
+    _console().print(table)
+    _console().print(packages)
     ready = sum(model.verified for model in report.models)
     say(f"Model files: {ready} of {len(report.models)} ready; see reenact models list")
 
@@ -243,8 +243,19 @@ def _show_gpu(gpu: "GpuReport") -> None:
     say(f"ONNX Runtime was built with {', '.join(gpu.providers) or 'nothing that is known'}")
 
 
-def _out() -> Console:
-    return Console(highlight=False, markup=False)
+class _PlainConsole(Console):
+    """Shows text as it is, and outlives those who read it: whoever speaks has other work to finish."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads this stream any more; what comes later goes nowhere, the other stream stays as it is."""
+        with suppress(OSError, ValueError):  # no file of the system
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return _PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def _table(*headings: str) -> Table:
@@ -252,4 +263,4 @@ def _table(*headings: str) -> Table:
 
 
 def _line(console: Console, message: str) -> None:
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(message, soft_wrap=True)

@@ -283,10 +283,10 @@ def run_stream(
     `names` are those of the reading and the writing stage in the statistics. `progress` is called in the
     caller's thread with the number of items written. Setting `stop`, or Ctrl-C, ends the reading: what was
     read is still written and the sink is closed, or aborted where that is nothing. A second Ctrl-C aborts the
-    sink in any case. No thread outlives this call.
+    sink, unless it is being closed already: then that is waited for. No thread outlives this call.
 
-    Raises whatever a stage, the source or the sink raised (the sink is aborted then), and `StreamInterrupted`
-    after Ctrl-C.
+    Raises whatever a stage, the source or the sink raised (the sink is aborted then), `StreamInterrupted` after
+    Ctrl-C, and KeyboardInterrupt alone where a second one threw the output away.
     """
     stop = stop or threading.Event()
     stage_names = [names[0], *(stage.name for stage in stages), names[1]]
@@ -299,10 +299,13 @@ def run_stream(
         for name, job in zip(stage_names, jobs, strict=True)
     ]
     started = time.perf_counter()
+    hurried: KeyboardInterrupt | None = None
     try:
         for thread in threads:
             thread.start()
         interrupted = _wait(run, stop, progress)
+    except KeyboardInterrupt as interrupt:
+        interrupted, hurried = True, interrupt
     finally:
         # Threads are still alive here only after an error of `progress` or a second Ctrl-C.
         run.cancel()
@@ -311,6 +314,8 @@ def run_stream(
                 thread.join()
         if not run.closed:
             sink.abort()
+    if hurried is not None and not run.closed:
+        raise hurried
     if run.error is not None:
         raise run.error
     stats = StreamStats(

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import typer
 from reenact import cli, console
 from reenact.errors import FaceNotFoundError
 from reenact.runtime import assets, engine, models, reenactor
@@ -75,6 +77,33 @@ def test_run_prints_speed_stages_and_what_was_not_as_it_should_be():
     assert "dropped: 3 frames, cause: frame rate" in done.stdout
     assert "no face in 4 frames: the motion was held, then eased back to rest" in done.stdout
     assert "2 packets" in done.stderr
+
+
+@pytest.mark.parametrize(("closed", "still_read"), [("stdout", "stderr"), ("stderr", "stdout")])
+def test_a_stream_that_nobody_reads_stops_neither_the_work_nor_the_other_stream(closed, still_read):
+    code = "from reenact.console import say, tell\nfor i in range(3): say(f'said {i}'), tell(f'told {i}')"
+    reading, writing = os.pipe()
+    os.close(reading)
+    streams = {closed: writing, still_read: subprocess.PIPE}
+    done = subprocess.run([sys.executable, "-c", code], text=True, check=False, **streams)
+    os.close(writing)
+    verb = "told" if still_read == "stderr" else "said"
+    assert getattr(done, still_read) == "".join(f"{verb} {i}\n" for i in range(3))
+    assert done.returncode == 0
+
+
+def test_names_are_shown_as_they_are(capsys):
+    name = "a:100:b/x:on:[red].mp4 at fe80::a:b:c"
+    say, tell = f"said {name}", f"told {name}"
+    console.say(say)
+    console.tell(tell)
+    console.print_stages(replace(STATS, stages=(StageTimes(name, 1, 1.0, 1.0, 1.0),)))
+    with pytest.raises(typer.Exit), console.guarded(False):
+        raise FaceNotFoundError(name)
+    shown = capsys.readouterr()
+    assert say in shown.out.splitlines()
+    assert name in shown.out.splitlines()[-1]
+    assert shown.err.splitlines() == [tell, f"error: {name}"]
 
 
 def test_options_reach_the_runtime():

@@ -206,7 +206,7 @@ def test_ctrl_c_keeps_what_was_ready_and_exits_with_130(trt: Any, folder: Path, 
 
 def test_the_terminal_shows_a_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = StringIO()
-    monkeypatch.setattr(console, "Console", lambda **_: Console(file=screen, force_terminal=True, width=100))
+    monkeypatch.setattr(console, "_console", lambda **_: Console(file=screen, force_terminal=True, width=100))
 
     def work(progress: Any) -> None:
         progress("Tactic Selection", 0, 4)

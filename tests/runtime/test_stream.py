@@ -192,6 +192,30 @@ def test_a_second_ctrl_c_throws_the_output_away():
     assert sink.ends == ["aborted"]
 
 
+class HurriedSink(ListSink):
+    """While it is being closed, Ctrl-C comes again."""
+
+    def close(self):
+        _thread.interrupt_main()
+        time.sleep(0.3)
+        super().close()
+
+
+@pytest.mark.parametrize(
+    ("fail_close", "raised", "end"),
+    [(False, StreamInterrupted, "closed"), (True, KeyboardInterrupt, "aborted")],
+)
+def test_a_second_ctrl_c_while_the_sink_closes_tells_what_became_of_it(fail_close, raised, end):
+    sink = HurriedSink(seconds=0.001, fail_close=fail_close)
+    threading.Timer(0.1, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_stream(endless(), [Stage("same", lambda x: x)], sink)
+    assert type(caught.value) is raised
+    assert sink.ends == [end]
+    if raised is StreamInterrupted:
+        assert caught.value.stats.frames == len(sink.items) > 0
+
+
 def test_a_stop_before_the_first_frame_leaves_no_output():
     stop, sink = threading.Event(), ListSink()
     stop.set()
