@@ -1,10 +1,12 @@
 """What tests of several folders share: turns, the tracker's networks, real files to try, and small made networks."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,18 +40,45 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Tests marked `timed` run alone, whatever other workers have to do."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
+    folder = item.config.cache.mkdir("turns")
+    with ExitStack() as turn:
+        # Who waits to be alone holds "next", so that no other test starts in the meantime.
+        with _locked(folder / "next"):
+            turn.enter_context(_locked(folder / "running", shared=not item.get_closest_marker("timed")))
+        return (yield)
+
+
+@contextmanager
+def _locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     import fcntl
 
-    folder = item.config.cache.mkdir("turns")
-    with (folder / "running").open("w") as running, (folder / "next").open("w") as following:
-        # Who waits to be alone holds "next", so that no other test starts in the meantime.
-        fcntl.flock(following, fcntl.LOCK_EX)
-        fcntl.flock(running, fcntl.LOCK_EX if item.get_closest_marker("timed") else fcntl.LOCK_SH)
-        fcntl.flock(following, fcntl.LOCK_UN)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
-            return (yield)
+            yield
         finally:
-            fcntl.flock(running, fcntl.LOCK_UN)  # also where a child still has the file open
+            fcntl.flock(file, fcntl.LOCK_UN)  # also where a child still has the file open
+
+
+@pytest.fixture(scope="session")
+def made_once(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder by its name and by what fills it, which is asked once, however many workers need it."""
+    base = tmp_path_factory.getbasetemp()
+    several = hasattr(request.config, "workerinput")
+    if several:
+        base = base.parent
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        with _locked(base / f"{name}.lock") if several else nullcontext():
+            if not (base / name).exists():
+                folder = tmp_path_factory.mktemp(name)
+                make(folder)
+                folder.rename(base / name)
+        return base / name
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -160,23 +189,34 @@ def rho_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rho_bundle(rho_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rho_bundle(rho_checkpoint: Path, made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The bundle of that checkpoint for pictures of side 128; skipped without torch and onnxscript."""
     pytest.importorskip("onnxscript", reason="graphs are exported with onnxscript, which is not installed")
-    import torch
     from reenact.export import exporter
 
+    def make(folder: Path) -> None:
+        rho = exporter("face2face_rho")
+        with _one_thread():
+            rho.export(rho.read_checkpoint(rho_checkpoint), 128, folder / "bundle", "made for these tests")
+
+    return made_once("exported_rho", make) / "bundle"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Two threads would wait for each other on a busy machine."""
+    import torch
+
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two would wait for each other on a busy machine
-    rho = exporter("face2face_rho")
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    rho.export(rho.read_checkpoint(rho_checkpoint), 128, folder, "made for these tests")
-    torch.set_num_threads(threads)
-    return folder
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
-def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def deca_export(made_once: Callable[[str, Callable[[Path], None]], Path]) -> SimpleNamespace:
     """DECA's bundle of the stand-in head and small encoders that see plain heads, with the numbers of its checks.
 
     It has a model of skin colours; its keypoints are Face2Face-rho's as far as the 68 landmarks go. Skipped without
@@ -190,8 +230,6 @@ def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     from reenact.reference import build, stand_in
     from reenact.reference.fill import Rules, fill
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two would wait for each other on a busy machine
     networks = {name: build(f"deca/{name}") for name in ("e_flame", "e_detail", "d_detail")}
     for name in ("e_flame", "e_detail"):
         small = torch.nn.Sequential(torch.nn.AvgPool2d(56), torch.nn.Conv2d(3, 2048, 1))
@@ -209,11 +247,16 @@ def deca_export(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         *(stand_in.stand_in_model(), landmarks, stand_in.stand_in_template(), _skin_colours()),
         keypoints=keypoints,
     )
-    folder = tmp_path_factory.mktemp("deca") / "bundle"
-    checkpoint = Checkpoint("deca", folder, "made for these tests", networks)
-    bundle, checked = export_files(checkpoint, files, folder, "made for these tests")
-    torch.set_num_threads(threads)
-    return SimpleNamespace(folder=bundle.folder, checked=checked, files=files, checkpoint=checkpoint)
+    checkpoint = Checkpoint("deca", Path("checkpoint"), "made for these tests", networks)
+
+    def make(folder: Path) -> None:
+        with _one_thread():
+            _, checked = export_files(checkpoint, files, folder / "bundle", "made for these tests")
+        (folder / "checked").write_bytes(pickle.dumps(checked))
+
+    folder = made_once("exported_deca", make)
+    checked = pickle.loads((folder / "checked").read_bytes())  # noqa: S301 - written above
+    return SimpleNamespace(folder=folder / "bundle", checked=checked, files=files, checkpoint=checkpoint)
 
 
 def _skin_colours() -> Any:
