@@ -1,14 +1,18 @@
-"""A tracker and a system for live sessions that are read off the colours of the pictures, and a clock that stands.
+"""A tracker and a system for live sessions read off the colours of pictures, a clock that stands, small .tflite files.
 
 A driving picture of one colour says: red, whether there is a face (0 none); green, its yaw; blue, how open its mouth
 is. A photo's red is that of the pictures made of it; their green tells the yaw that it was moved by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+import tflite
 from reenact.errors import FaceNotFoundError
 from reenact.runtime.tracking.canonical import load
 from reenact.runtime.tracking.face import HeadPose, euler_angles, rotation_matrix
@@ -135,3 +139,102 @@ class StandingClock:
         self.now += seconds
 
     sleep = pass_
+
+
+@pytest.fixture(scope="session")
+def tflite_network() -> Callable[..., bytes]:
+    """Makes the bytes of a .tflite file.
+
+    `tensors` are rows of name, shape and an array or None; `operators` rows of kind, input numbers, output
+    number, name of the options' table and its fields. Tensor 0 is the input, the last one the output.
+    """
+
+    def make(tensors: list[Any], operators: list[Any]) -> bytes:
+        return _TfliteWriter().write(
+            [SimpleNamespace(name=n, shape=s, value=v) for n, s, v in tensors], operators
+        )
+
+    return make
+
+
+class _TfliteWriter:
+    def __init__(self) -> None:
+        self.builder = flatbuffers.Builder(1024)
+
+    def write(self, tensors: list[Any], operators: list[Any]) -> bytes:
+        b = self.builder
+        kinds = sorted({row[0] for row in operators})
+        codes = [self._code(getattr(tflite.BuiltinOperator, kind)) for kind in kinds]
+        buffers = [self._table("Buffer")]
+        made = []
+        for tensor in tensors:
+            number = 0
+            if tensor.value is not None:
+                number = len(buffers)
+                content = b.CreateByteVector(np.ascontiguousarray(tensor.value).tobytes())
+                buffers.append(self._table("Buffer", Data=content))
+            made.append(self._tensor(tensor, number))
+        steps = [self._operator(kinds, *row) for row in operators]
+        graph = self._table(
+            "SubGraph",
+            Tensors=self._offsets(made),
+            Inputs=b.CreateNumpyVector(np.array([0], np.int32)),
+            Outputs=b.CreateNumpyVector(np.array([len(tensors) - 1], np.int32)),
+            Operators=self._offsets(steps),
+        )
+        model = self._table(
+            "Model",
+            Version=3,
+            OperatorCodes=self._offsets(codes),
+            Subgraphs=self._offsets([graph]),
+            Buffers=self._offsets(buffers),
+        )
+        b.Finish(model, file_identifier=b"TFL3")
+        return bytes(b.Output())
+
+    def _tensor(self, tensor: Any, number: int) -> int:
+        types = {np.dtype(np.int32): tflite.TensorType.INT32, np.dtype(np.float16): tflite.TensorType.FLOAT16}
+        dtype = np.dtype(np.float32) if tensor.value is None else tensor.value.dtype
+        return self._table(
+            "Tensor",
+            Shape=self.builder.CreateNumpyVector(np.array(tensor.shape, np.int32)),
+            Type=types.get(dtype, tflite.TensorType.FLOAT32),
+            Buffer=number,
+            Name=self.builder.CreateString(tensor.name),
+        )
+
+    def _operator(
+        self,
+        kinds: list[str],
+        kind: str,
+        inputs: list[int],
+        output: int,
+        options: str,
+        fields: dict[str, int],
+    ) -> int:
+        chosen = {}
+        if options:
+            table = self._table(options, **fields)
+            chosen = {"BuiltinOptionsType": getattr(tflite.BuiltinOptions, options), "BuiltinOptions": table}
+        return self._table(
+            "Operator",
+            OpcodeIndex=kinds.index(kind),
+            Inputs=self.builder.CreateNumpyVector(np.array(inputs, np.int32)),
+            Outputs=self.builder.CreateNumpyVector(np.array([output], np.int32)),
+            **chosen,
+        )
+
+    def _code(self, number: int) -> int:
+        return self._table("OperatorCode", BuiltinCode=number, DeprecatedBuiltinCode=min(number, 127))
+
+    def _offsets(self, offsets: list[int]) -> int:
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return int(self.builder.EndVector())
+
+    def _table(self, name: str, **fields: int) -> int:
+        getattr(tflite, f"{name}Start")(self.builder)
+        for field, value in fields.items():
+            getattr(tflite, f"{name}Add{field}")(self.builder, value)
+        return int(getattr(tflite, f"{name}End")(self.builder))
