@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import Backend
+from .cli_options import Backend, MaxPixels, limits
 from .console import INTERRUPTED, Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .runtime.live_loop import LiveLoop, LiveStats
     from .runtime.media.camera import OpenInput
     from .runtime.media.inputs import CameraRequest
+    from .runtime.media.limits import Limits
     from .runtime.outputs import Output
     from .runtime.window import PreviewWindow
 
@@ -90,7 +91,7 @@ def live(
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="S", help="End after so long.", show_default=False),
+        typer.Option(min=0.1, metavar="S", help="End so long after the first picture.", show_default=False),
     ] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Move as a mirror image does.")] = False,
     strength: Annotated[
@@ -114,6 +115,7 @@ def live(
     mark: Annotated[
         bool, typer.Option("--mark/--no-mark", help="Mark what leaves as AI-generated; see reenact verify.")
     ] = True,
+    max_pixels: MaxPixels = None,
     debug: Debug = False,
 ) -> None:
     """Bring a photo to life in front of a camera: in a window, as a virtual camera, into a file."""
@@ -134,8 +136,9 @@ def live(
         from .runtime.systems.protocol import SystemSettings
 
         request = CameraRequest(*wanted, fps=fps, mjpeg=mjpeg)
+        readable = limits(max_pixels)
         chosen = camera or _chosen_camera(preview)
-        open_input = None if chosen == TEST else _open_input(chosen, request, once, allow_url or [])
+        open_input = None if chosen == TEST else _open_input(chosen, request, once, allow_url or [], readable)
         controls = Controls(
             pose_strength=strength, expression_strength=strength, smoothing=smoothing, mirror=mirror
         )
@@ -151,7 +154,9 @@ def live(
             for output in outputs:
                 opened.callback(output.close)
             engines = opened.enter_context(Engines(system, settings))
-            session = LiveSession(engines, size=picture, fps=fps, whole=whole, controls=controls, tell=tell)
+            session = LiveSession(
+                engines, size=picture, fps=fps, whole=whole, limits=readable, controls=controls, tell=tell
+            )
             opened.enter_context(session)
             open_input = open_input or _moving_head(engines, fps)
             with _ended_by_signals() as ended:
@@ -234,10 +239,12 @@ def _photos(given: list[Path] | None) -> list[Path]:
     return given or [assets.portrait("eileen_collins"), assets.portrait("grace_hopper")]
 
 
-def _open_input(choice: str, request: "CameraRequest", once: bool, hosts: list[str]) -> "OpenInput":
+def _open_input(
+    choice: str, request: "CameraRequest", once: bool, hosts: list[str], readable: "Limits"
+) -> "OpenInput":
     from .runtime.media.camera import choose_input
 
-    return choose_input(choice, request, loop=not once, allowed_hosts=hosts)
+    return choose_input(choice, request, loop=not once, allowed_hosts=hosts, limits=readable)
 
 
 def _moving_head(engines: "Engines", fps: float) -> "OpenInput":

@@ -30,6 +30,7 @@ from .degrade import Degrader, Pace
 from .engines import Engines
 from .follow import Follower, State
 from .media.frame import Image
+from .media.limits import DEFAULT_LIMITS, Limits
 from .meters import Drops, Percentiles, Rate, Recent
 from .portraits import PhotoState, Portraits, described
 from .source import check_image
@@ -121,11 +122,13 @@ class LiveSession(Closing):
         size: tuple[int, int] = (512, 512),
         fps: float = 30.0,
         whole: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
         controls: Controls | None = None,
         tell: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`size` (width, height) of every picture; photos are cut around the head, or with `whole` fitted in.
+        """`size` (width, height) of every picture; photos are cut around the head, or with `whole` fitted in;
+        files of photos beyond `limits` are refused.
 
         No more than `fps` pictures a second are made; where the machine cannot, quality is reduced in steps. `tell`
         is given each notice, in whatever thread it is made; `status` has the last one.
@@ -147,6 +150,7 @@ class LiveSession(Closing):
             engines.tracker.sibling(smooth=False),
             size,
             whole=whole,
+            limits=limits,
             ready=self._show_again,
             tell=self.announce,
         )

@@ -30,7 +30,7 @@ class LiveStats:
     """What a live run did."""
 
     pictures: int  # handed to the outputs
-    seconds: float
+    seconds: float  # from the first picture to the end, without the closing
     status: Status  # at the end
     latency: dict[str, Percentiles]  # place -> from capture until a picture was there, of the last 10 s
     outputs_dropped: dict[str, int]  # output or "the window" -> pictures that it was too slow for
@@ -90,15 +90,16 @@ class LiveLoop:
         self._shown = _Shown()
         self._quit = self._interrupted = False
         self._picture: Presented | None = None  # that the window shows
-        self._began = time.perf_counter()
+        self._began: float | None = None  # the first picture was there
+        self._ended: float | None = None
 
     def run(self, *, seconds: float | None = None, stop: threading.Event | None = None) -> LiveStats:
-        """Until Q, Ctrl-C, the end of the file, `seconds`, or `stop`; the recording is complete afterwards.
+        """Until Q, Ctrl-C, the end of the file, `seconds` after the first picture, or `stop`.
 
-        An output that fails is told and left behind while others go on. Raises what ended the session or the feed,
-        and a first photo that cannot be used; `stats` tells what was done all the same.
+        Recordings are complete then; one that was begun and holds nothing is among the faults. An output that fails is
+        told and left behind while others go on. Raises what ended the session or the feed, and a first photo that
+        cannot be used; `stats` tells what was done all the same.
         """
-        self._began = time.perf_counter()
         try:
             self._fan_out.start()
             self._session.set_photo(self._photos[0])
@@ -116,7 +117,7 @@ class LiveLoop:
     def stats(self) -> LiveStats:
         """What was done so far; of the outputs, what those that have ended did."""
         dropped, latency = dict(self._dropped), dict(self._latency)
-        now, shown = time.perf_counter(), self._shown
+        now, shown = self._ended or time.perf_counter(), self._shown
         for name, count in (("the window", shown.missed), ("handing over", self._fan_out.missed)):
             if count:
                 dropped[name] = count
@@ -125,7 +126,7 @@ class LiveLoop:
             latency = {"display": displayed, **latency}
         return LiveStats(
             self._fan_out.count,
-            now - self._began,
+            0.0 if self._began is None else now - self._began,
             self._session.status,
             latency,
             dropped,
@@ -147,7 +148,8 @@ class LiveLoop:
         if self._window is None and not self._fan_out.outputs:
             return True  # the last one has failed
         ended = feed is not None and feed.ended and status.state == "waiting"
-        late = seconds is not None and time.perf_counter() - self._began >= seconds
+        began = self._began
+        late = seconds is not None and began is not None and time.perf_counter() - began >= seconds
         return self._quit or ended or late or (stop is not None and stop.is_set())
 
     def _step(self) -> None:
@@ -161,6 +163,7 @@ class LiveLoop:
         else:
             picture = self._session.newest(last.number if last else 0, WAIT_S)
         if self._feed is None and (picture is not None or self._fan_out.count):
+            self._began = time.perf_counter()
             self._feed = self._start_feed()
         if self._window is None:
             return
@@ -168,6 +171,8 @@ class LiveLoop:
             self._shown.missed += picture.number - last.number - 1 if last else 0
             self._picture = picture
         pressed = self._press(self._window.key())
+        if self._quit:
+            return  # what is drawn in a window that was closed opens another
         now = time.perf_counter()
         if picture is not None or pressed or now - self._shown.at > REFRESH_S:
             self._preview(now)
@@ -270,13 +275,16 @@ class LiveLoop:
         thread.start()
 
     def _finish(self, output: Output) -> None:
+        ended = time.perf_counter()
         try:
             output.close()
+            if isinstance(output, Recording) and not output.kept:
+                raise ReenactError(f"{output.name}: nothing was recorded, no picture was made by then")
         except Exception as error:  # noqa: BLE001  told, and kept for the end
             self._faults.append(described(error))
             self._session.announce(described(error))
         self._dropped[output.name] = self._dropped.get(output.name, 0) + output.dropped
-        latency = output.latency.percentiles(time.perf_counter())
+        latency = output.latency.percentiles(ended)
         if latency is not None:
             self._latency[output.goes_to] = latency
 
@@ -293,6 +301,7 @@ class LiveLoop:
 
     def _close(self) -> None:
         """Outputs first, as they hold what cannot be made again; each part is closed whatever happens to the others."""
+        self._ended = time.perf_counter()
         with ExitStack() as closing:  # the last one first
             if self._window is not None:
                 closing.callback(self._window.close)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import ReenactError
 from .framing import framed, scaled
 from .media.frame import Image
-from .media.limits import DEFAULT_LIMITS
+from .media.limits import Limits
 from .source import find_source
 from .systems.protocol import Animator, Portrait
 from .tracking.face import Face
@@ -54,12 +54,16 @@ class Portraits:
         size: tuple[int, int],
         *,
         whole: bool,
+        limits: Limits,
         ready: Callable[[], None],
         tell: Callable[[str], None],
     ) -> None:
-        """`ready` is called when `current` is another one, `tell` with a line for people when a photo is refused."""
+        """`ready` is called when `current` is another one, `tell` with a line for people when a photo is refused.
+
+        Files of photos beyond `limits` are.
+        """
         self._animator, self._finder = animator, finder
-        self._size, self._whole = size, whole
+        self._size, self._whole, self._limits = size, whole, limits
         self._scale = 1.0
         self._is_ready, self._tell = ready, tell
         self._changed = threading.Condition()
@@ -106,7 +110,7 @@ class Portraits:
 
     def _found(self, wanted: Image | Path | None) -> _Photo:
         assert wanted is not None  # there is a photo or a portrait, else nothing would be wanted
-        found, face = find_source(wanted, self._finder, 0, DEFAULT_LIMITS)
+        found, face = find_source(wanted, self._finder, 0, self._limits)
         return _Photo(*framed(found, face, self._size, whole=self._whole))
 
     def _replace(self, made: Ready, *, is_new: bool) -> None:

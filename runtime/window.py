@@ -1,7 +1,9 @@
 """A preview window with OpenCV, and whether there is a display for one."""
 
+import os
 import subprocess
 import sys
+from functools import cache
 from typing import Protocol
 
 import cv2
@@ -37,8 +39,13 @@ class Window(Protocol):
 def why_no_window() -> str | None:
     """Why no window can be opened here, in one line; None where one can.
 
-    Tried in a process of its own: without a display the library ends the whole process.
+    Tried once a display, in a process of its own: without one the library ends the whole process.
     """
+    return _tried(os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
+
+
+@cache
+def _tried(_display: str | None, _wayland: str | None) -> str | None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False

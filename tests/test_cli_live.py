@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 import pytest
 from reenact import cli, cli_live
-from reenact.errors import ReenactError
+from reenact.errors import LimitError, ReenactError
 from reenact.runtime import assets, camera_choice, engine, engines, live, live_loop, models, outputs, window
 from reenact.runtime.live_loop import LiveStats
 from reenact.runtime.media import camera
 from reenact.runtime.media.camera import CameraInfo
+from reenact.runtime.media.limits import Limits
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.v4l2 import CameraFormat
 from reenact.runtime.meters import Percentiles
@@ -104,12 +105,13 @@ def test_options_reach_what_they_are_for(calls, tmp_path):
     done = run(
         *("a.jpg", "b.jpg", "--camera", "1", "--record", tmp_path / "out.mp4", "--virtual-camera"),
         *("--size", "320x240", "--resolution", "640x480", "--fps", "25", "--no-mjpeg", "--whole", "--mirror"),
-        *("--strength", "0.5", "--smoothing", "2", "--seconds", "9", "--no-mark"),
+        *("--strength", "0.5", "--smoothing", "2", "--seconds", "9", "--no-mark", "--max-pixels", "99"),
     )
     assert done.exit_code == 0, done.output
     session, loop = calls["LiveSession"][0], calls["LiveLoop"][0]
     assert session.options["size"] == (320, 240)
     assert (session.options["fps"], session.options["whole"]) == (25.0, True)
+    assert session.options["limits"] == Limits(max_pixels=99)
     controls = session.options["controls"]
     assert (controls.pose_strength, controls.expression_strength) == (0.5, 0.5)
     assert (controls.smoothing, controls.mirror) == (2.0, True)
@@ -166,6 +168,14 @@ def test_misuse_is_refused_with_code_2(calls, arguments, message):
     assert done.exit_code == 2
     assert message in " ".join(done.output.replace("│", " ").split())
     assert "Engines" not in calls
+
+
+def test_the_largest_picture_is_that_of_the_driving_too(calls, tmp_path):
+    cv2.imwrite(str(tmp_path / "driving.png"), np.zeros((10, 10, 3), np.uint8))
+    assert run("--camera", tmp_path / "driving.png", "--max-pixels", "99").exit_code == 0
+    feed_of = calls["LiveLoop"][0].args[1]
+    with pytest.raises(LimitError, match="allow it with --max-pixels 100"):
+        feed_of().args[0]()
 
 
 def test_an_address_needs_to_be_allowed(calls):

@@ -16,6 +16,7 @@ import av
 from ...errors import MediaError
 from .frame import Image
 from .inputs import CameraRequest, Captured, DeviceInput, FileInput, Input
+from .limits import DEFAULT_LIMITS, Limits
 from .network import UrlInput, check_url
 from .v4l2 import CameraFormat, describe, device_paths, is_no_camera, reason
 
@@ -80,12 +81,14 @@ def choose_input(
     *,
     loop: bool,
     allowed_hosts: list[str],
+    limits: Limits = DEFAULT_LIMITS,
     cameras: Callable[[], list[CameraInfo]] = list_cameras,
 ) -> OpenInput:
     """What opens the input that `choice` names: a number, a device, an address, a file, or a part of a camera's name.
 
     Raises MediaError where it names an address whose host is not allowed; what is opened raises it where the name
-    fits nothing or more than one camera. A camera that was named may come back under another number.
+    fits nothing or more than one camera, or a file that is beyond `limits`. A camera that was named may come back under
+    another number.
     """
     if "://" in choice:
         return partial(UrlInput, check_url(choice, allowed_hosts))
@@ -98,7 +101,7 @@ def choose_input(
         return lambda: _opened(_named(choice, cameras()), request)
     if stat.S_ISCHR(mode):
         return partial(DeviceInput, os.fspath(path), request, name=choice)
-    return partial(FileInput, path, loop=loop)
+    return partial(FileInput, path, loop=loop, limits=limits)
 
 
 def _opened(camera: CameraInfo, request: CameraRequest) -> Input:

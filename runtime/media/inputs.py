@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import MediaError
 from .frame import Image
 from .gaps import Gaps
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .reader import VideoReader
 from .v4l2 import why_not
 
@@ -40,7 +40,6 @@ __all__ = [
 
 LEFT_OUT, DAMAGED = "source left out", "damaged"  # causes of losses
 
-_UNLIMITED_TIME = Limits(max_seconds=math.inf)
 LATE_S = 0.5  # a file that is so far behind its times is not played faster to catch up
 STAMPED_S = 2.0  # a driver's time stamp is believed when it lies no further back
 MOST_DAMAGED = 30  # pictures in a row; then the input counts as broken
@@ -199,13 +198,18 @@ class FileInput:
         path: Path,
         *,
         loop: bool,
+        limits: Limits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
-        """Raises MediaError where the file cannot be read. `sleep` waits so many seconds, until `stop` by default."""
+        """Raises MediaError where the file cannot be read or is beyond `limits`, those of its length apart.
+
+        `sleep` waits so many seconds, until `stop` by default.
+        """
         self.name = str(path)
         self.lost: Counter[str] = Counter()
         self._path, self._loop = path, loop
+        self._limits = replace(limits, max_seconds=math.inf)
         self._stopped = threading.Event()
         self._clock, self._sleep = clock, sleep or self._stopped.wait
         self._opened = ExitStack()
@@ -215,19 +219,29 @@ class FileInput:
 
     def _open(self) -> Iterator[tuple[float, Image]]:
         self._opened.close()
-        reader = self._opened.enter_context(VideoReader(self._path, limits=_UNLIMITED_TIME))
-        self._period = float(1 / (reader.info.fps or Fraction(25)))
-        return ((frame.time, frame.image) for frame in reader)
+        self._reader = self._opened.enter_context(VideoReader(self._path, limits=self._limits))
+        self._damaged = 0  # of this round, counted so far
+        self._period = float(1 / (self._reader.info.fps or Fraction(25)))
+        return ((frame.time, frame.image) for frame in self._reader)
+
+    def _following(self) -> tuple[float, Image] | None:
+        following = next(self._frames, None)
+        damaged = self._reader.damaged
+        if damaged > self._damaged:
+            self.lost[DAMAGED] += damaged - self._damaged
+            self._damaged = damaged
+        return following
 
     def read(self) -> Captured | None:
         """The next frame when it is due; None after the last one, unless it is played again and again."""
-        following = next(self._frames, None)
+        following = self._following()
         if following is None:
             if not self._loop:
                 return None
             self._frames = self._open()
             self._began = self._due + self._period
-            following = next(self._frames)  # opening has shown that there is one
+            following = self._following()
+        assert following is not None  # opening has shown that there is one
         at, image = following
         now = self._clock()
         if self._began is None or now - self._began - at > LATE_S:

@@ -13,6 +13,7 @@ from reenact.runtime import live as module
 from reenact.runtime.controls import Controls
 from reenact.runtime.degrade import Degrader, Quality
 from reenact.runtime.live import LiveSession
+from reenact.runtime.media.limits import Limits
 
 DEADLINE = 5.0
 
@@ -223,6 +224,18 @@ def test_a_photo_may_be_a_file_and_one_that_is_missing_is_told(room, tmp_path, c
     assert "none.png: no such file" in live.session.status.photo_error
 
 
+def test_a_photo_beyond_the_limit_is_refused_and_read_where_that_is_raised(room, tmp_path, colours):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), colours.picture(red=50, width=64, height=64)[..., ::-1])
+    tight = room(limits=Limits(max_pixels=64 * 64 - 1))
+    tight.session.set_photo(path)
+    until(lambda: tight.session.status.photo == "failed", "the refusal")
+    assert "allow it with --max-pixels 4096" in tight.session.status.photo_error
+    wide = room(limits=Limits(max_pixels=64 * 64))
+    wide.session.set_photo(path)
+    until(lambda: wide.session.status.photo == "ready", "registering")
+
+
 def test_without_a_camera_the_photo_stands_still_and_follows_the_controls(room):
     live = room()
     live.photo(red=11)
@@ -319,6 +332,8 @@ def test_an_input_that_stops_is_waited_for_and_the_last_picture_stands(room, clo
 
 def test_every_change_of_quality_reaches_the_portrait_also_one_that_is_not_told(room):
     class Silent(Degrader):
+        next = Quality()
+
         def update(self, now, busy, input_fps, input_side):
             self.quality = self.next
 

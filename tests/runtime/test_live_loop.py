@@ -271,6 +271,42 @@ def test_it_ends_after_the_seconds_it_was_given_and_when_told(stage):
     assert again.run(stop=stop).seconds < 2
 
 
+def test_its_seconds_count_from_the_first_picture(stage, monkeypatch):
+    registers = stage.session.set_photo
+
+    def late(photo):
+        threading.Timer(0.6, registers, (photo,)).start()
+
+    monkeypatch.setattr(stage.session, "set_photo", late)
+    path = stage.folder / "live.mp4"
+    stats = LiveLoop(stage.session, stage.start, stage.photos, record=path).run(seconds=0.3)
+    assert 0.3 <= stats.seconds < 0.6
+    assert stats.recordings == (str(path),)
+    assert stats.faults == ()
+
+
+def test_what_closing_takes_is_not_among_its_seconds(stage, monkeypatch):
+    monkeypatch.setattr(stage.feed, "close", lambda: time.sleep(0.4))
+    loop = LiveLoop(stage.session, stage.start, stage.photos, outputs=[MadeOutput()])
+    stats = loop.run(seconds=0.2)
+    assert 0.2 <= stats.seconds < 0.4
+    assert loop.stats.seconds == stats.seconds
+
+
+def test_nothing_is_shown_in_a_window_that_was_closed(stage):
+    loop = stage.loop()
+    shown = []
+    pressed = stage.window.key
+
+    def key():
+        shown.append(len(stage.window.shown))
+        return pressed()
+
+    stage.window.key = key
+    loop.run()
+    assert len(stage.window.shown) == shown[-1] > 0
+
+
 def test_ctrl_c_ends_it_with_everything_closed(stage, monkeypatch):
     output = MadeOutput()
 
@@ -372,10 +408,13 @@ def test_a_recording_of_nothing_is_not_told_as_one(stage, monkeypatch):
     stop = threading.Event()
     stop.set()
     monkeypatch.setattr(stage.session, "set_photo", lambda photo: None)
-    stats = stage.loop(record=stage.folder / "live.mp4").run(stop=stop)
+    path = stage.folder / "live.mp4"
+    stats = stage.loop(record=path).run(stop=stop)
     assert stats.recordings == ()
-    assert stats.faults == ()
-    assert not (stage.folder / "live.mp4").exists()
+    assert stats.faults == (f"{path}: nothing was recorded, no picture was made by then",)
+    assert stage.said == list(stats.faults)
+    assert stats.seconds == 0
+    assert not path.exists()
 
 
 def test_a_file_that_is_there_is_not_replaced_by_a_recording(stage):

@@ -1,5 +1,6 @@
 """The preview window: which keys mean what, and that a machine without a display says so."""
 
+import os
 import subprocess
 import time
 
@@ -9,6 +10,14 @@ import pytest
 from reenact.errors import ReenactError
 from reenact.runtime import window as module
 from reenact.runtime.window import PreviewWindow, named_key, why_no_window
+
+
+@pytest.fixture(autouse=True)
+def untried():
+    """No display was tried before."""
+    module._tried.cache_clear()
+    yield
+    module._tried.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -50,6 +59,20 @@ def test_an_opencv_without_windows_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", headless)
     assert "this build of OpenCV has no windows; install opencv-python" in (why_no_window() or "")
+
+
+def test_each_display_is_tried_once(monkeypatch):
+    tried = []
+
+    def opens(*_, **__):
+        tried.append(os.environ["DISPLAY"])
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", opens)
+    for display in (":1", ":1", ":2", ":1"):
+        monkeypatch.setenv("DISPLAY", display)
+        assert why_no_window() is None
+    assert tried == [":1", ":2"]
 
 
 def test_a_display_that_does_not_answer_is_not_waited_for(monkeypatch):

@@ -11,10 +11,11 @@ from functools import partial
 import av
 import numpy as np
 import pytest
-from reenact.errors import MediaError
+from reenact.errors import LimitError, MediaError
 from reenact.runtime.media import camera as module
 from reenact.runtime.media.camera import CameraFeed, CameraInfo, choose_input, list_cameras
 from reenact.runtime.media.inputs import CameraRequest, Captured, FileInput
+from reenact.runtime.media.limits import Limits
 from reenact.runtime.media.network import UrlInput
 from reenact.runtime.media.v4l2 import CameraFormat
 
@@ -80,6 +81,18 @@ def test_a_file_is_played_as_a_camera(tmp_path, make_video, shades):
     assert captured is not None
     assert captured.image.shape == (48, 64, 3)
     made.close()
+
+
+def test_a_file_is_read_up_to_the_limit_that_is_given_however_long_it_plays(tmp_path, make_video, shades):
+    path = tmp_path / "film.mp4"
+    make_video(path, shades(3))
+
+    def opened(limits):
+        return choose_input(str(path), CameraRequest(), loop=False, allowed_hosts=[], limits=limits)()
+
+    opened(Limits(max_pixels=64 * 48, max_seconds=0.01)).close()
+    with pytest.raises(LimitError, match="allow it with --max-pixels 3072"):
+        opened(Limits(max_pixels=64 * 48 - 1))
 
 
 def test_an_address_is_refused_before_it_is_opened():

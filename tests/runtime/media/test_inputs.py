@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from reenact.errors import MediaError
 from reenact.runtime.media.inputs import CameraRequest, DeviceInput, FileInput
+from reenact.runtime.media.reader import VideoReader
 
 
 class Clock:
@@ -209,6 +210,23 @@ def test_a_file_goes_round_without_a_gap(clock, film):
     times = [taken(opened).time for _ in range(10)]
     np.testing.assert_allclose(np.diff(times), 1 / 25, atol=1e-6)
     opened.close()
+
+
+def test_the_damaged_packets_of_a_film_are_counted_each_time_it_is_played(clock, film):
+    path = film(40)
+    content = bytearray(path.read_bytes())
+    middle = range(int(len(content) * 0.3), int(len(content) * 0.5))
+    content[middle.start : middle.stop] = np.random.default_rng(2).bytes(len(middle))
+    path.write_bytes(content)
+    with VideoReader(path) as reader:
+        frames = len(list(reader))
+        damaged = reader.damaged
+    assert damaged > 0
+    opened = FileInput(path, loop=True, clock=clock, sleep=clock.sleep)
+    for _ in range(2 * frames):
+        taken(opened)
+    opened.close()
+    assert opened.lost == {"damaged": 2 * damaged}
 
 
 def test_a_file_that_fell_behind_does_not_hurry_to_catch_up(clock, film):
