@@ -42,6 +42,9 @@ class Tracking(Protocol):
     def reset(self) -> None:
         """Forget the face."""
 
+    def rescale(self, scale: float) -> None:
+        """The next frames show the same in `scale` times the size."""
+
 
 @dataclass
 class _Search:
@@ -148,17 +151,21 @@ class Follower:
         if smoothing != self._smoothing:
             self._smoothing = smoothing
             self._smoother = FaceSmoother(smoothing) if smoothing > 0 else None
-        if (shape, side) != (self._shape, self._side):
-            self._tracking.reset()
-            before, self._shape, self._side = self._shape, shape, side
-            if before is not None and before != shape:
-                self._meet(before, shape)
+        before, self._shape = self._shape, shape
+        tracked_at, self._side = self._side, side
+        if before is None or (before, tracked_at) == (shape, side):
+            return
+        # Whoever else is in the picture is not followed because it is seen in another size.
+        self._tracking.rescale(shape[1] / _halvings(shape, side) * _halvings(before, tracked_at) / before[1])
+        if before != shape:
+            self._meet(before, shape)
 
     def _meet(self, before: tuple[int, int], shape: tuple[int, int]) -> None:
         aspects = [width / height for height, width in (before, shape)]
         if self._smoother is not None:
             self._smoother.reset()
         if abs(aspects[1] / aspects[0] - 1) > SAME_ASPECT:
+            self._tracking.reset()
             self._search = _Search()
             self._tell(f"the input is now {shape[1]}x{shape[0]}: it is calibrated anew")
         else:
@@ -171,7 +178,7 @@ class Follower:
         if face is None:
             return None
         unit = UNIT_WIDTH / width
-        shrunk = _halvings(image, side)
+        shrunk = _halvings(image.shape[:2], side)
         middle = (shrunk - 1) / 2  # of the pixels that became one
         x, y = unit * (middle - (width - 1) / 2), unit * (middle - (height - 1) / 2)
         return face.placed(scale=unit * shrunk, x=x, y=y)
@@ -222,17 +229,17 @@ def _with_picture(observed: Observation, image: Image, face: Face | None, mirror
     return replace(observed, image=image, face=found)
 
 
-def _halvings(image: Image, side: int | None) -> int:
+def _halvings(shape: tuple[int, int], side: int | None) -> int:
     """1, 2, 4 ...: how many times smaller a picture must be to have a longer side of at most `side` pixels."""
     shrunk = 1
-    while side is not None and max(image.shape[:2]) > side * shrunk:
+    while side is not None and max(shape) > side * shrunk:
         shrunk *= 2
     return shrunk
 
 
 def _halved(image: Image, side: int) -> Image:
     """The picture at that part of its size; whole parts are ten times cheaper than others."""
-    shrunk = _halvings(image, side)
+    shrunk = _halvings(image.shape[:2], side)
     width, height = image.shape[1] // shrunk, image.shape[0] // shrunk
     if shrunk == 1 or not width or not height:
         return image

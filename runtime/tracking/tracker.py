@@ -72,6 +72,21 @@ class Tracker(Closing):
         if self._smoother:
             self._smoother.reset()
 
+    def rescale(self, scale: float) -> None:
+        """The next frames show the same in `scale` times the size: the face is where it was."""
+
+        def scaled(at: float) -> float:
+            return (at + 0.5) * scale - 0.5
+
+        if self._last is not None:
+            self._last = self._last * np.float32(scale)
+            self._last[:, :2] += np.float32((scale - 1) / 2)
+        if self._seen_at is not None:
+            x, y, size = self._seen_at
+            self._seen_at = (scaled(x), scaled(y), scale * size)
+        if self._smoother:
+            self._smoother.reset()
+
     def sibling(self, *, smooth: bool) -> "Tracker":
         """A tracker of another driving that uses the networks of this one, by turns; only this one is to be closed."""
         other = copy(self)

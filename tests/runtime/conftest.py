@@ -37,6 +37,7 @@ class ColourTracker:
 
     def __init__(self, before_each=lambda image: None):
         self.before_each, self.resets, self.looks, self.widths = before_each, 0, 0, []
+        self.scales = []
         self.siblings = []
 
     def sibling(self, *, smooth):
@@ -56,6 +57,9 @@ class ColourTracker:
 
     def reset(self):
         self.resets += 1
+
+    def rescale(self, scale):
+        self.scales.append(scale)
 
     def close(self):
         pass

@@ -112,9 +112,8 @@ def test_without_a_face_from_the_start_it_waits_for_one(driven):
 def test_another_size_of_the_same_shape_changes_nothing_but_the_tracking(driven):
     driven.see(1.5, green=128)
     before = driven.see(1, green=150)[-1]
-    resets = driven.tracker.resets
     after = driven.see(0.2, green=150, size=(128, 96))
-    assert driven.tracker.resets == resets + 1
+    assert (driven.tracker.resets, driven.tracker.scales) == (0, [2.0])
     np.testing.assert_allclose(after, before, atol=0.005)
     assert abs(driven.seen.motion.scale - 1) < 0.01
     assert np.abs(driven.seen.motion.translation).max() < 0.05
@@ -126,6 +125,7 @@ def test_another_shape_is_calibrated_anew_and_held_meanwhile(driven):
     before = driven.see(1, green=168)[-1]
     during = driven.see(0.4, green=100, size=(128, 72))
     assert driven.follower.state == "calibrating"
+    assert driven.tracker.resets == 1
     np.testing.assert_allclose(during, before, atol=0.005)
     driven.see(1.5, green=100, size=(128, 72))
     assert driven.said[1:] == ["the input is now 128x72: it is calibrated anew", "calibrated"]
@@ -138,6 +138,7 @@ def test_frames_are_tracked_smaller_by_halves_and_mean_the_same(driven):
     exact = driven.seen
     driven.see(0.5, green=168, size=(640, 480), side=200)
     assert driven.tracker.widths[-1] == 160
+    assert (driven.tracker.resets, driven.tracker.scales) == (0, [0.25])
     np.testing.assert_allclose(driven.seen.motion.translation, exact.motion.translation, atol=0.05)
     np.testing.assert_allclose(driven.seen.motion.rotation, exact.motion.rotation, atol=2e-3)
     # The face is told in the pixels of the whole frame.

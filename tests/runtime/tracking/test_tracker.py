@@ -93,6 +93,27 @@ def noses(faces: Sequence[Face | None]) -> list[tuple[float, float]]:
     return [(float(f.landmarks_px[NOSE, 0]), float(f.landmarks_px[NOSE, 1])) for f in faces if f is not None]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_same_face_is_followed_in_pictures_of_another_size(
+    tracker: Tracker, looks: list[int], hopper: Image, collins: Image, lost: bool
+) -> None:
+    """The other one is larger: where nothing is known of a face, it is taken."""
+    both = beside((hopper, 300), (collins, 500))
+    half = cv2.resize(both, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    noses(follow(tracker, [beside((hopper, 300), (np.full_like(collins, 128), 500))] * 2))
+    ((x, y),) = noses([tracker.track(both, 0.1)])
+    if lost:
+        assert tracker.track(np.full_like(both, 128), 0.2) is None
+    before = len(looks)
+    tracker.rescale(0.5)
+    ((half_x, half_y),) = noses([tracker.track(np.asarray(half, np.uint8), 0.3)])
+    assert x < 300
+    assert (half_x, half_y) == pytest.approx(((x - 0.5) / 2, (y - 0.5) / 2), abs=1.5)
+    assert len(looks) == before + lost  # followed on without a search where it was seen
+    tracker.rescale(2.0)
+    assert noses([tracker.track(both, 0.4)])[0] == pytest.approx((x, y), abs=2)
+
+
 def test_the_face_is_found_where_it_is_and_upright(tracker: Tracker, hopper: Image) -> None:
     face = tracker.track(hopper, 0.0)
     assert face is not None
