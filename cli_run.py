@@ -97,7 +97,10 @@ def run(
         typer.Option(min=0, max=3, metavar="0..3", help="--strength of the face alone.", show_default=False),
     ] = None,
     reference_frame: Annotated[
-        str, typer.Option(metavar="auto|N", help="Frame of DRIVING, from 0, that shows its face at rest.")
+        str,
+        typer.Option(
+            metavar="auto|N", help="Frame of DRIVING, from 0 at --start, that shows its face at rest."
+        ),
     ] = "auto",
     system: Annotated[
         str, typer.Option(metavar="NAME", help="Method that makes the pictures: meshwarp or face2face_rho.")

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import secrets
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import platformdirs
@@ -12,8 +14,10 @@ from ..errors import ReenactError
 __all__ = [
     "bundle_home",
     "checkpoint_home",
+    "free_name",
     "home",
     "kept_folders",
+    "move_to_free_name",
     "private_folder",
     "read_small_file",
     "replace_file",
@@ -90,6 +94,53 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def free_name(path: Path, exists: Callable[[Path], bool] = Path.exists) -> Path:
+    """`path`, or where there is such a file its name with -2, -3 and so on."""
+    return next(name for name in _names(path) if not exists(name))
+
+
+def move_to_free_name(made: Path, path: Path) -> Path:
+    """Call the file or folder `made` `path`, or the next free name, which is returned; OSError where it fails.
+
+    No file is replaced, also not one that somebody else makes at the same moment.
+    """
+    names = _names(path)
+    while True:
+        name = next(names)
+        try:
+            _move(made, name)
+        except FileExistsError:
+            continue
+        return name
+
+
+def _names(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+
+
+def _move(made: Path, name: Path) -> None:
+    """FileExistsError where there is something of that name."""
+    if made.is_dir():
+        if os.path.lexists(name):
+            raise FileExistsError
+        made.rename(name)  # replaces an empty folder at most
+        return
+    try:
+        os.link(made, name)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):  # a disk that has no links
+        name.open("xb").close()
+        try:
+            made.replace(name)
+        except OSError:
+            name.unlink()
+            raise
+    else:
+        made.unlink()
 
 
 def sha256(content: bytes) -> str:

@@ -7,13 +7,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import MediaError, ReenactError
+from .files import free_name
 from .live import LATENCY_S, LiveSession, Presented
 from .media.frame import Frame, Image
 from .media.reader import VideoReader
@@ -57,7 +58,8 @@ class Output(Protocol):
 class Recording:
     """A movie of the pictures at the times at which their frames were taken, however uneven.
 
-    What was written stays, whatever happens to the disk or to this process.
+    What was written stays, whatever happens to the disk or to this process. It replaces no file: where there is one
+    of its name at the end it gets the next free one, which is its `name` once it was closed.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Recording:
         except ReenactError as error:
             self.error = self.error or error
         self.kept = self._sink.kept
+        self.name = str(self._sink.path)
         if self.error is not None:
             self.kept = self.kept and _can_be_read(self._sink.path)
             rest = f"; {self.name} holds what was recorded before" if self.kept else ""
@@ -272,15 +275,6 @@ class FanOut:
                 self.count += 1
         except Exception as error:  # noqa: BLE001  raised by the loop
             self.error = _named("outputs", error)
-
-
-def free_name(path: Path, exists: Callable[[Path], bool] = Path.exists) -> Path:
-    """`path`, or where there is such a file its name with -2, -3 and so on."""
-    number, free = 1, path
-    while exists(free):
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
 
 
 def _named(name: str, error: Exception) -> ReenactError:

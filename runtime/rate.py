@@ -10,10 +10,15 @@ from .media.frame import Frame
 __all__ = ["at_rate", "rate_of"]
 
 DROPPED = "frame rate"
+_NTSC = (24, 30, 48, 60, 120)  # of which a thousandth less is a rate as well
 
 
 def rate_of(fps: float) -> Fraction:
-    """The usual exact rate, such as 30000/1001 for 29.97."""
+    """The exact rate, in Hz: 30000/1001 for 29.97 and 29.970, as for all that video's old rates are rounded to."""
+    for nominal in _NTSC:
+        exact = Fraction(nominal * 1000, 1001)
+        if fps in (round(float(exact), 2), round(float(exact), 3)):
+            return exact
     return Fraction(fps).limit_denominator(1001)
 
 

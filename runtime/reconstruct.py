@@ -1,5 +1,6 @@
 """Photos, folders and videos of faces to their heads in a folder: DECA's reconstruction as files and movies."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -236,6 +237,7 @@ class Reconstructor(Closing):
         """
         if self._squares is not None:
             self._squares.reset()
+        began = time.perf_counter()
         follower = Follower(driving, self._view, self._deca.fit, smooth=self._smooth)
         with VideoReader(driving, limits=self._limits) as reader:
             frames = iter(reader)
@@ -259,6 +261,7 @@ class Reconstructor(Closing):
                 progress,
                 reader.info.frames,
                 first_stage="fit",
+                began=began,
             )
         return Reconstructed(source, output.parent, (output,), stats)
 

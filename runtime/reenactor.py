@@ -133,10 +133,10 @@ class Reenactor(Closing):
         """Drive the source by a video and write the result, with the driving's own times and sound.
 
         The head moves as the driving's has moved since its neutral frame. That is looked for in the first
-        seconds, or is frame number `reference_frame`, counted from `start`; with `relative=False` the head
-        turns to where the driving's looks. Strengths: 0 nothing, 1 as seen, up to 3. `start` and `duration`
-        are seconds of the driving. `side_by_side` puts the driving at the left of the result. `fps` makes the
-        times of the output even. An existing `output` is replaced.
+        seconds, or is frame number `reference_frame` of the driving, counted from `start`; with
+        `relative=False` the head turns to where the driving's looks. Strengths: 0 nothing, 1 as seen, up to 3.
+        `start` and `duration` are seconds of the driving. `side_by_side` puts the driving at the left of the
+        result. `fps` makes the times of the output even. An existing `output` is replaced.
 
         Raises FaceNotFoundError for a driving without a face, MediaError and LimitError for files, and
         StreamInterrupted (a KeyboardInterrupt) after Ctrl-C, when the output was finished up to there.
@@ -149,7 +149,7 @@ class Reenactor(Closing):
         clip = _Clip(driving, self._limits, start, duration, fps)
         with clip.open() as reader:
             reference = find_reference(
-                clip.frames(reader),
+                iter(reader),
                 lambda frame: self._tracker.track(frame.image, frame.time),
                 reference_frame,
                 name=str(driving),
@@ -188,8 +188,7 @@ class Reenactor(Closing):
             def completed(stats: StreamStats) -> StreamStats:
                 return replace(
                     stats,
-                    seconds=clock.perf_counter() - began,
-                    drops=dict(drops),
+                    drops={**stats.drops, **drops},
                     damaged_packets=reader.damaged,
                     frames_without_face=follower.without_face,
                     output=str(output),
@@ -197,7 +196,7 @@ class Reenactor(Closing):
 
             stages = [Stage("track", follower.follow), Stage("animate", self._animating(layout))]
             frames = clip.frames(reader, drops)
-            return run_to_file(frames, stages, sink, completed, progress, clip.count(reader))
+            return run_to_file(frames, stages, sink, completed, progress, clip.count(reader), began=began)
 
     def run_motion(
         self,
@@ -321,10 +320,8 @@ class _Clip:
     def open(self) -> VideoReader:
         return VideoReader(self.path, limits=self.limits, start=self.start, duration=self.duration)
 
-    def frames(self, reader: VideoReader, drops: Counter[str] | None = None) -> Iterator[Frame]:
-        if self.fps is None:
-            return iter(reader)
-        return at_rate(reader, rate_of(self.fps), Counter() if drops is None else drops)
+    def frames(self, reader: VideoReader, drops: Counter[str]) -> Iterator[Frame]:
+        return iter(reader) if self.fps is None else at_rate(reader, rate_of(self.fps), drops)
 
     def rate(self, reader: VideoReader) -> Fraction:
         return reader.info.fps if self.fps is None else rate_of(self.fps)

@@ -1,14 +1,17 @@
 """Runs a stream that makes a file: OpenCV's threads, what is told meanwhile, what is known at the end."""
 
 import os
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from ..errors import ReenactError
-from .stream import Sink, Stage, StreamInterrupted, StreamStats, run_stream
+from .media.writer import VideoSink
+from .stream import Stage, StreamInterrupted, StreamStats, run_stream
 
 __all__ = ["Progress", "check_not_an_input", "run_to_file", "threads_a_stage"]
 
@@ -19,20 +22,36 @@ Progress = Callable[[int, int | None], None]
 def run_to_file(
     source: Iterable[Any],
     stages: list[Stage],
-    sink: Sink,
+    sink: VideoSink,
     completed: Callable[[StreamStats], StreamStats],
     progress: Progress | None,
     total: int | None,
     first_stage: str = "decode",
+    began: float | None = None,
 ) -> StreamStats:
-    """Run the stages; `completed` adds what the stream does not know, also to those of a StreamInterrupted."""
+    """Run the stages; `completed` adds what the stream does not know, also to those of a StreamInterrupted.
+
+    `began`, by time.perf_counter, is when the work began that came before: the search for a driving's face.
+    """
+
+    def told_all(stats: StreamStats) -> StreamStats:
+        left_out = sink.drops
+        return completed(
+            replace(
+                stats,
+                frames=stats.frames - sum(left_out.values()),
+                seconds=stats.seconds if began is None else time.perf_counter() - began,
+                drops={**stats.drops, **left_out},
+            )
+        )
+
     told = None if progress is None else lambda written: progress(written, total)
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads_a_stage())
     try:
-        return completed(run_stream(source, stages, sink, names=(first_stage, "encode"), progress=told))
+        return told_all(run_stream(source, stages, sink, names=(first_stage, "encode"), progress=told))
     except StreamInterrupted as interrupt:
-        interrupt.stats = completed(interrupt.stats)
+        interrupt.stats = told_all(interrupt.stats)
         raise
     finally:
         cv2.setNumThreads(before)

@@ -72,8 +72,8 @@ class StageTimes:
 class StreamStats:
     """What a finished stream did."""
 
-    frames: int  # written to the sink
-    seconds: float  # from the start of the threads until the sink was closed
+    frames: int  # in the output
+    seconds: float  # until the sink was closed, from the start of the threads or of a search for the face before it
     stages: tuple[StageTimes, ...]
     drops: Mapping[str, int] = field(default_factory=dict)  # cause -> frames that were read but not written
     damaged_packets: int = 0

@@ -84,8 +84,8 @@ def test_a_stream_that_nobody_reads_stops_neither_the_work_nor_the_other_stream(
     code = "from reenact.console import say, tell\nfor i in range(3): say(f'said {i}'), tell(f'told {i}')"
     reading, writing = os.pipe()
     os.close(reading)
-    streams = {closed: writing, still_read: subprocess.PIPE}
-    done = subprocess.run([sys.executable, "-c", code], text=True, check=False, **streams)
+    stdout, stderr = (writing if name == closed else subprocess.PIPE for name in ("stdout", "stderr"))
+    done = subprocess.run([sys.executable, "-c", code], text=True, check=False, stdout=stdout, stderr=stderr)
     os.close(writing)
     verb = "told" if still_read == "stderr" else "said"
     assert getattr(done, still_read) == "".join(f"{verb} {i}\n" for i in range(3))

@@ -1,5 +1,6 @@
 """Encodes frames as an animated GIF with one palette that is made for the whole clip."""
 
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,11 +17,13 @@ __all__ = ["GifEncoder"]
 
 _TICK = Fraction(1, 100)
 _SHORTEST = 2  # ticks: viewers slow down what is faster
+TOO_FAST = "more than a GIF can show"
 
 
 class GifEncoder:
-    """Writes one GIF that repeats for ever; frames beyond 50 a second are left out.
+    """Writes one GIF, at an absolute path, that repeats for ever; frames beyond 50 a second are left out.
 
+    What comes too soon after the last one is shown when it is time, if it still lasts then: of 60 a second 50 stay.
     The palette needs all frames, so they wait losslessly compressed in a file beside `path` until `finish`.
     Raises av.FFmpegError or OSError where the disk refuses.
     """
@@ -36,15 +39,19 @@ class GifEncoder:
         self._stream = stream
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
         stream.codec_context.time_base = _TICK
+        self.drops: Counter[str] = Counter()
         self._last = -_SHORTEST
         self._end = 0
 
     def put(self, shown: Shown) -> None:
-        """Keep one frame."""
+        """Keep one frame, or count it in `drops`."""
         frame = shown.frame
-        tick = round(frame.pts * frame.time_base / _TICK)
-        self._end = round((frame.pts + shown.duration) * frame.time_base / _TICK)
-        if tick - self._last < _SHORTEST:
+        end = (frame.pts + shown.duration) * frame.time_base / _TICK
+        self._end = round(end)
+        due = self._last + _SHORTEST
+        tick = max(due, round(frame.pts * frame.time_base / _TICK))
+        if tick == due and end <= due:
+            self.drops[TOO_FAST] += 1
             return
         self._last = tick
         picture = VideoFrame.from_numpy_buffer(frame.image, format="rgb24")

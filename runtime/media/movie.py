@@ -1,9 +1,11 @@
 """Encodes frames and a soundtrack into MP4, MOV, MKV or WebM."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import cv2
@@ -71,7 +73,12 @@ class MovieSettings:
 
 
 class MovieEncoder:
-    """Writes one movie file. Raises av.FFmpegError or OSError where the encoder or the disk refuses."""
+    """Writes one movie file at an absolute path.
+
+    Raises av.FFmpegError or OSError where the encoder or the disk refuses.
+    """
+
+    drops: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self, path: Path, statement: Statement | None, *, width: int, height: int, settings: MovieSettings

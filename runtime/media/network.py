@@ -44,17 +44,15 @@ class UrlInput:
         self.lost: Counter[str] = Counter()
         self._stopped = threading.Event()
         self._clock = clock
-        self._opened = ExitStack()
-        container = self._opened.enter_context(_connected(url, self.name))
-        if not container.streams.video:
-            self.close()
-            raise MediaError(f"{self.name}: no video in it; name a stream with a picture")
-        stream = container.streams.video[0]
-        self._converter = FrameConverter(
-            Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
-        )
-        self._is_film = bool(container.duration and container.duration > 0)
-        self._frames = _decoded(container, stream)
+        with ExitStack() as opened:
+            container = opened.enter_context(_connected(url, self.name))
+            stream = _video_stream(container, self.name)
+            self._converter = FrameConverter(
+                Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
+            )
+            self._is_film = bool(container.duration and container.duration > 0)
+            self._frames = _decoded(container, stream)
+            self._opened = opened.pop_all()
         self._began: float | None = None
 
     def read(self) -> Captured | None:
@@ -123,6 +121,15 @@ def _connected(url: str, name: str) -> InputContainer:
         ) from error
 
 
+def _video_stream(container: InputContainer, name: str) -> VideoStream:
+    if not container.streams.video:
+        raise MediaError(f"{name}: no video in it; name a stream with a picture")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{name}: no decoder for its video; let it send H.264 or MJPEG")
+    return stream
+
+
 class _Damaged:
     """In place of a picture that cannot be decoded."""
 
@@ -179,9 +186,16 @@ def check_url(url: str, allowed: list[str]) -> str:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
     except ValueError as error:
-        raise MediaError(f"{url[:80]!r} is not an address ({error})") from error
+        raise MediaError(f"{_without_password(url)!r} is not an address ({error})") from error
+    if not _has_port(parts):
+        raise MediaError(
+            f"{_without_password(url)!r} is not an address (its port is no number from 0 to 65535; write a / in a "
+            "password as %2F)"
+        )
     if any(sign.isspace() or not sign.isprintable() for sign in url):
-        raise MediaError(f"{url[:80]!r} is not an address (it has blanks in it; write them as %20)")
+        raise MediaError(
+            f"{_without_password(url)!r} is not an address (it has blanks in it; write them as %20)"
+        )
     if parts.scheme.lower() not in _PROTOCOLS:
         raise MediaError(
             f"{_without_password(url)}: streams come by {', '.join(_PROTOCOLS)}, not by {parts.scheme[:20]!r}"
@@ -193,11 +207,19 @@ def check_url(url: str, allowed: list[str]) -> str:
     return url
 
 
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port can be used, if one is named; what is said of one that cannot may be part of a password."""
+    try:
+        return parts.port is None or parts.port >= 0
+    except ValueError:
+        return False
+
+
 def _without_password(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         place = host if parts.port is None else f"{host}:{parts.port}"
     except ValueError:
-        return "the address"
+        return url.rpartition("@")[2].partition("?")[0][:200]
     return parts._replace(netloc=place, query="").geturl()[:200]

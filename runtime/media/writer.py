@@ -2,18 +2,19 @@
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
 import av
 import cv2
 
 from ...errors import MediaError
+from ..files import move_to_free_name
 from ..watermark import marked
 from .frame import Frame
 from .gif import GifEncoder
@@ -42,7 +43,7 @@ def open_writer(
     """Open an output for frames of width x height pixels.
 
     By its suffix `path` is a movie (.mp4, .m4v, .mov, .mkv, .webm) or an animation (.gif); without a suffix,
-    or where it ends in a slash, it is a folder of PNG files 000000.png and on. An existing file is replaced
+    or as text that ends in a slash, it is a folder of PNG files 000000.png and on. An existing file is replaced
     when the new one is whole. A movie of odd size is made even by repeating its last row or column.
 
     Frames keep their own times, however uneven; `fps` is what they are on average and says how long the last
@@ -54,7 +55,8 @@ def open_writer(
     it; with `mark` off neither is done, which the log says.
 
     What cannot be made again is written `growing`: MP4, MOV, MKV and WebM can then be read up to their last second
-    at any moment, under their temporary name, and where writing fails what there is stays and gets its name.
+    at any moment, under their temporary name, and where writing fails what there is stays and gets its name. It
+    replaces nothing: where there is a file of that name at the end it gets the next free one (out-2.mp4).
 
     Raises MediaError, with nothing left behind, where the output cannot be written as asked.
     """
@@ -74,7 +76,8 @@ def open_writer(
     if suffix not in CONTAINERS:
         known = ", ".join([*CONTAINERS, ".gif"])
         raise MediaError(
-            f"{path}: unknown kind of output; end the name in one of {known}, or in / for PNG files"
+            f"{path}: unknown kind of output; end the name in one of {known}, or leave the suffix away "
+            "for a folder of PNG files"
         )
     container = CONTAINERS[suffix]
     codec = codec or container.codecs[0]
@@ -96,6 +99,8 @@ def open_writer(
 
 
 class _Encoder(Protocol):
+    @property
+    def drops(self) -> Mapping[str, int]: ...  # cause -> frames that the format cannot show
     def put(self, shown: Shown) -> None: ...
     def finish(self) -> None: ...
     def discard(self) -> None: ...
@@ -121,13 +126,14 @@ class VideoSink:
         """`size` is (width, height) in pixels.
 
         `open_encoder` begins to write at the path it is given and adds the statement; None: the output is not marked.
-        With `growing` what was written stays when writing fails.
+        With `growing` what was written stays when writing fails, and it replaces nothing.
         """
-        self.path = path
+        self.path = path  # once it is `kept` where it is, which of a growing one may be another name
         self.kept = False  # whether it has its name
         self._size = size
         self._timeline = Timeline(1 / fps)
-        self._part = path.with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
+        # Absolute, as FFmpeg takes what is before the colon in 12:30.mp4 for a protocol.
+        self._part = path.absolute().with_name(f".{path.name[:60]}.part-{secrets.token_hex(4)}")
         self._is_open = True
         self._has_frames = False
         self._growing = growing
@@ -139,6 +145,11 @@ class VideoSink:
         except BaseException:
             _remove(self._part)
             raise
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Frames that were written and are not in the output, by their cause: what the format cannot show."""
+        return self._encoder.drops
 
     def __enter__(self) -> Self:
         return self
@@ -181,7 +192,7 @@ class VideoSink:
         """Complete the output and give it its name; does nothing when done before.
 
         Raises MediaError where that fails or no frame was written; nothing is left then, but of a growing output,
-        which gets its name with what it holds.
+        which gets its name with what it holds. `path` says which that is.
         """
         if not self._is_open:
             return
@@ -205,9 +216,12 @@ class VideoSink:
         self._is_open = False
 
     def _give_name(self) -> None:
-        if self.path.is_dir():
-            self.path.rmdir()  # an empty folder, to be replaced by ours
-        self._part.replace(self.path)
+        if self._growing:
+            self.path = move_to_free_name(self._part, self.path)
+        else:
+            if self.path.is_dir():
+                self.path.rmdir()  # an empty folder, to be replaced by ours
+            self._part.replace(self.path)
         self.kept = True
 
     def _leave(self) -> None:
@@ -232,6 +246,8 @@ class VideoSink:
 
 class _PngFolder:
     """Writes each frame as a numbered PNG file into one folder."""
+
+    drops: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, folder: Path, statement: Statement | None):
         folder.mkdir()
@@ -264,7 +280,7 @@ def _check_place(path: Path, is_folder: bool) -> None:
         raise MediaError(f"{path}: already holds something; choose a new or empty folder for the pictures")
     if not is_folder and path.is_dir():
         raise MediaError(
-            f"{path}: this is a folder; name a file, or end the name in / for a folder of pictures"
+            f"{path}: this is a folder; name a file, or for a folder of pictures one without a suffix"
         )
 
 

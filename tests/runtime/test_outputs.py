@@ -194,6 +194,18 @@ def test_the_next_recording_has_a_name_of_its_own(tmp_path):
     assert free_name(path) == tmp_path / "live-3.mp4"
 
 
+def test_a_recording_whose_name_was_taken_meanwhile_says_which_it_got(tmp_path):
+    recording = Recording(tmp_path / "live.mp4", SIZE, 30.0, system="meshwarp")
+    recording.put(picture(1, 1.0))
+    (tmp_path / "live.mp4").write_text("copied here")
+    recording.close()
+    assert recording.name == str(tmp_path / "live-2.mp4")
+    assert recording.kept
+    assert (tmp_path / "live.mp4").read_text() == "copied here"
+    with VideoReader(recording.name) as reader:
+        assert len(list(reader)) == 1
+
+
 class MadeCamera:
     made: "MadeCamera"
 

@@ -35,6 +35,20 @@ def test_one_frame_stays_one_frame_and_none_stays_none():
     assert shown([], 25) == ([], 0)
 
 
-@pytest.mark.parametrize(("fps", "exact"), [(25.0, Fraction(25)), (29.97003, Fraction(30000, 1001))])
+@pytest.mark.parametrize(
+    ("fps", "exact"),
+    [
+        (25.0, Fraction(25)),
+        (24.0, Fraction(24)),
+        (12.5, Fraction(25, 2)),
+        (30000 / 1001, Fraction(30000, 1001)),
+        (29.97003, Fraction(30000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (23.976, Fraction(24000, 1001)),
+        (23.98, Fraction(24000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+        (47.952, Fraction(48000, 1001)),
+    ],
+)
 def test_rates_are_exact(fps, exact):
     assert rate_of(fps) == exact

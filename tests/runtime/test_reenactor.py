@@ -4,6 +4,7 @@ A driving picture of one colour says: red, how many faces; green, the yaw of the
 mouth is. The made system paints the motion it is given in the same way.
 """
 
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from reenact.runtime.media.images import read_image, write_image
 from reenact.runtime.media.limits import Limits
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.media.writer import open_writer
+from reenact.runtime.neutral import find_reference
 from reenact.runtime.reenactor import Reenactor
 from reenact.runtime.stream import StreamInterrupted
 from reenact.runtime.systems import registry
@@ -161,6 +163,13 @@ def test_the_neutral_frame_can_be_chosen(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_chosen_neutral_frame_is_one_of_the_driving_at_any_frame_rate(tmp_path):
+    driving = movie(tmp_path / "d.mp4", [picture(128 + 4 * n) for n in range(10)], range(0, 1000, 100))
+    with source() as reenactor:
+        reenactor.run(driving, tmp_path / "out", fps=5, reference_frame=7)
+    np.testing.assert_allclose(look(tmp_path / "out").greens, [100, 108, 116, 124, 132], atol=3)
+
+
 def test_absolute_turns_to_where_the_driving_looks(tmp_path):
     driving = folder(tmp_path, [picture(148), picture(168)])
     with source(image=picture(118)) as reenactor:
@@ -279,6 +288,25 @@ def test_an_even_frame_rate_counts_what_it_drops(tmp_path):
         stats = reenactor.run(driving, tmp_path / "out.mp4", fps=5, reference_frame=0, crf=0)
     np.testing.assert_allclose(look(tmp_path / "out.mp4").times, [0, 0.2, 0.4, 0.6, 0.8], atol=0.002)
     assert stats.drops == {"frame rate": 5}
+
+
+def test_what_a_gif_cannot_show_is_no_frame_of_the_result(tmp_path):
+    with source() as reenactor:
+        stats = reenactor.run_motion("nod", tmp_path / "out.gif", fps=60, duration=0.5)
+    assert stats.frames == len(look(tmp_path / "out.gif").times) == 25
+    assert stats.drops == {"more than a GIF can show": 5}
+
+
+def test_the_time_of_a_run_begins_with_the_search_for_the_neutral_frame(tmp_path, monkeypatch):
+    def slow(*args, **options):
+        time.sleep(0.3)
+        return find_reference(*args, **options)
+
+    monkeypatch.setattr(module, "find_reference", slow)
+    with source() as reenactor:
+        began = time.perf_counter()
+        stats = reenactor.run(folder(tmp_path, [picture()] * 3), tmp_path / "out")
+        assert 0.3 <= stats.seconds <= time.perf_counter() - began
 
 
 def test_the_sound_of_the_driving_is_carried_over(tmp_path):

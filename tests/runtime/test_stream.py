@@ -212,7 +212,7 @@ def test_a_second_ctrl_c_while_the_sink_closes_tells_what_became_of_it(fail_clos
         run_stream(endless(), [Stage("same", lambda x: x)], sink)
     assert type(caught.value) is raised
     assert sink.ends == [end]
-    if raised is StreamInterrupted:
+    if isinstance(caught.value, StreamInterrupted):
         assert caught.value.stats.frames == len(sink.items) > 0
 
 

@@ -1,5 +1,7 @@
 """Outputs of what cannot be made again: readable at any moment, and kept as far as they go where writing fails."""
 
+import errno
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -95,6 +97,30 @@ def test_a_disk_that_is_full_when_it_is_finished_leaves_it_too(tmp_path: Path) -
         sink.close()
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert count(path) >= 25
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+def test_what_took_its_name_meanwhile_stays_and_it_gets_the_next_free_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, has_links: bool
+) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", link)
+    first = open_writer(tmp_path / f"live{suffix}", width=128, height=96, growing=True)
+    second = open_writer(tmp_path / f"live{suffix}", width=128, height=96, growing=True)
+    write(first, range(5))
+    write(second, range(7))
+    (tmp_path / f"live{suffix}").write_text("copied here")
+    second.close()
+    first.close()
+    assert second.path == tmp_path / f"live-2{suffix}"
+    assert first.path == tmp_path / f"live-3{suffix}"
+    assert (tmp_path / f"live{suffix}").read_text() == "copied here"
+    assert (count(second.path), count(first.path)) == (7, 5)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_without_a_frame_nothing_is_left(tmp_path: Path) -> None:

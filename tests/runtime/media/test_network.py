@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import av
 import cv2
@@ -287,6 +287,24 @@ def test_a_film_on_a_server_can_be_stopped_while_it_waits_for_a_frames_time(film
         opened.close()
 
 
+def test_a_stream_that_nothing_can_decode_is_told_as_one_and_closed(monkeypatch):
+    closed = []
+
+    @contextmanager
+    def connected(url, name):
+        try:
+            yield SimpleNamespace(streams=SimpleNamespace(video=[SimpleNamespace(codec_context=None)]))
+        finally:
+            closed.append(name)
+
+    monkeypatch.setattr(module, "_connected", connected)
+    with pytest.raises(
+        MediaError, match=r"^rtsp://camera.local/x: no decoder for its video; let it send H.264"
+    ):
+        UrlInput("rtsp://camera.local/x")
+    assert closed == ["rtsp://camera.local/x"]
+
+
 def test_nobody_there_is_one_clear_error():
     with pytest.raises(MediaError, match=r"rtsp://127\.0\.0\.1:9/x: cannot be opened \(Connection refused\)"):
         UrlInput("rtsp://user:secret@127.0.0.1:9/x")
@@ -301,6 +319,11 @@ def test_nobody_there_is_one_clear_error():
         ("concat://a", "not by 'concat'"),
         ("http://[::1", "is not an address"),
         ("rtsp://camera.local/a b", "is not an address .it has blanks in it"),
+        ("rtsp://me:secret@camera.local/a b?token=secret", "'rtsp://camera.local/a b' is not an address"),
+        ("rtsp://me:secret@[::1/a", "'.::1/a' is not an address"),
+        ("rtsp://other.local:99999/x", "other.local:99999/x' is not an address .its port is no number"),
+        ("rtsp://me:secret@other.local:http/x", "'other.local:http/x' is not an address .its port"),
+        ("rtsp://me:secret/1@other.local/x", "'other.local/x' is not an address .*a / in a password as %2F"),
         ("rtsp://camera.local/a\r\nX: y", "is not an address .it has blanks in it"),
     ],
 )

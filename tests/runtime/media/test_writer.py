@@ -225,6 +225,41 @@ def test_a_gif_leaves_out_what_viewers_cannot_show(tmp_path: Path, shades: Shade
     assert np.diff([frame.time for frame in frames]) == pytest.approx([0.02] * 9)
 
 
+def test_a_gif_shows_fifty_of_sixty_pictures_a_second_and_counts_the_others(
+    tmp_path: Path, shades: Shades
+) -> None:
+    with open_writer(tmp_path / "out.gif", width=64, height=48, fps=Fraction(60)) as sink:
+        for number, image in enumerate(shades(36)):
+            sink.write(Frame(image, number, Fraction(1, 60)))
+    frames = read(tmp_path / "out.gif")
+    assert [round(frame.time * 100) for frame in frames] == list(range(0, 60, 2))
+    # At each moment what the clip shows then.
+    assert numbers(frames) == [number for number in range(36) if number % 6 != 5]
+    assert dict(sink.drops) == {"more than a GIF can show": 6}
+
+
+def test_a_gif_shows_a_picture_that_comes_too_soon_and_stays(tmp_path: Path, shades: Shades) -> None:
+    write(tmp_path / "out.gif", shades(3), [0, 100, 110], fps=Fraction(2))
+    frames = read(tmp_path / "out.gif")
+    assert [
+        (round(frame.time * 100), number) for frame, number in zip(frames, numbers(frames), strict=True)
+    ] == [
+        (0, 0),
+        (10, 1),
+        (12, 2),
+    ]
+
+
+@pytest.mark.parametrize("name", ["12:30.mp4", "take:1.gif", "rtmp:x.webm", "a:1/0:0.png.mkv", "1:2/"])
+def test_a_colon_in_a_name_is_no_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shades: Shades, name: str
+) -> None:
+    (tmp_path / "a:1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write(name, shades(5))
+    assert numbers(read(Path(name))) == list(range(5))
+
+
 @pytest.mark.parametrize("name", ["frames/", "frames"])
 def test_a_folder_gets_numbered_pngs(tmp_path: Path, shades: Shades, name: str) -> None:
     images = shades(3)
@@ -307,12 +342,12 @@ def test_what_cannot_be_written_is_known_before_the_first_frame(tmp_path: Path) 
     (tmp_path / "folder.mp4").mkdir()
     for name, options, reason in [
         ("nowhere/out.mp4", {}, "folder .*nowhere does not exist; create it"),
-        ("out.xyz", {}, r"unknown kind of output; end the name in one of \.mp4"),
+        ("out.xyz", {}, r"unknown kind of output; end .* one of \.mp4.*leave the suffix away for a folder"),
         ("out.mp4", {"codec": "mpeg7"}, "--codec mpeg7 .*choose one of h264, hevc"),
         ("out.webm", {"codec": "h264"}, "--codec h264 does not go into .webm; choose one of vp9"),
         ("out.mp4", {"crf": 52}, r"--crf 52: h264 takes 0 \(best\) to 51"),
         ("out.mp4", {"fps": Fraction(0)}, "--fps 0"),
-        ("folder.mp4", {}, "is a folder"),
+        ("folder.mp4", {}, "is a folder; name a file, or for a folder of pictures one without a suffix"),
         ("out.mp4", {"audio_from": tmp_path / "missing.mp4"}, r"missing\.mp4: its audio cannot be read"),
         ("x" * 300 + ".mp4", {}, "cannot be written"),
     ]:
