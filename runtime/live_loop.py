@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import ReenactError
+from .files import free_name
 from .live import LATENCY_S, LiveSession, Presented, Status
 from .media.camera import CameraFeed
 from .meters import Percentiles, Recent
-from .outputs import FanOut, Output, Recording, free_name
+from .outputs import FanOut, Output, Recording
 from .overlay import CORNERS, HELP, badge, figures, panel
 from .portraits import described
 from .watermark import marked
@@ -275,7 +276,7 @@ class LiveLoop:
         thread.start()
 
     def _finish(self, output: Output) -> None:
-        ended = time.perf_counter()
+        ended, began_as = time.perf_counter(), output.name
         try:
             output.close()
             if isinstance(output, Recording) and not output.kept:
@@ -283,6 +284,8 @@ class LiveLoop:
         except Exception as error:  # noqa: BLE001  told, and kept for the end
             self._faults.append(described(error))
             self._session.announce(described(error))
+        if output.name != began_as:
+            self._session.announce(f"{began_as} is there by now; what was recorded is {output.name}")
         self._dropped[output.name] = self._dropped.get(output.name, 0) + output.dropped
         latency = output.latency.percentiles(ended)
         if latency is not None:

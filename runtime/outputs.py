@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import MediaError, ReenactError
-from .files import free_name
 from .live import LATENCY_S, LiveSession, Presented
 from .media.frame import Frame, Image
 from .media.reader import VideoReader
@@ -25,7 +24,7 @@ from .rate import rate_of
 from .stream import NewestSlot
 from .watermark import marked
 
-__all__ = ["FanOut", "Output", "Recording", "VirtualCamera", "free_name"]
+__all__ = ["FanOut", "Output", "Recording", "VirtualCamera"]
 
 _log = logging.getLogger(__name__)
 

@@ -426,6 +426,22 @@ def test_a_file_that_is_there_is_not_replaced_by_a_recording(stage):
     assert f"{path} is there already; recording to {stage.folder / 'live-2.mp4'}" in stage.said
 
 
+def test_a_file_that_came_while_it_was_recorded_is_not_replaced_either(stage):
+    path, other = stage.folder / "live.mp4", stage.folder / "live-2.mp4"
+
+    def copied():
+        if len(stage.window.shown) > 20:
+            path.write_text("dear")
+        return path.exists()
+
+    stats = stage.loop(("i", copied), record=path).run()
+    assert path.read_text() == "dear"
+    assert stats.recordings == (str(other),)
+    assert f"{path} is there by now; what was recorded is {other}" in stage.said
+    with VideoReader(other) as reader:
+        assert len(list(reader)) > 5
+
+
 def test_a_first_photo_that_cannot_be_used_ends_it_with_that_reason(stage):
     stage.photos[0] = stage.folder / "none.png"
     with pytest.raises(ReenactError, match=r"none\.png: no such file"):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from reenact.errors import MediaError, ReenactError
 from reenact.runtime import outputs as module
+from reenact.runtime.files import free_name
 from reenact.runtime.live import Presented
 from reenact.runtime.media.reader import VideoReader
-from reenact.runtime.outputs import Recording, VirtualCamera, free_name
+from reenact.runtime.outputs import Recording, VirtualCamera
 
 SIZE = (64, 48)
 
