@@ -1,10 +1,17 @@
 // The HTTP API: requests with the token, refusals as errors, server-sent events, uploads.
 
+import { recall, remember } from "./dom.js";
+
 export class Refused extends Error {
   /** A refusal of the server, or (`code` "unreachable") none at all. */
   constructor(status, code, message, retryAfter = 0) {
     super(message);
     Object.assign(this, { status, code, retryAfter });
+  }
+
+  /** Whether it may pass by itself: no answer, or that of a server, or a proxy before it, that does not work now. */
+  get passing() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 
@@ -16,18 +23,23 @@ export class Api {
     this.#token = token;
   }
 
+  /** What to send from now on. */
+  set token(token) {
+    this.#token = token;
+  }
+
   /** The body of an answer as JSON; null where it has none. */
   async json(method, path, body) {
     const headers = body === undefined ? {} : { "Content-Type": "application/json" };
     const answer = await this.#ask(path, { method, headers, body: body && JSON.stringify(body) });
-    return answer.status === 204 ? null : answer.json();
+    return answer.status === 204 ? null : answer.json().catch(unreachable);
   }
 
   /** Send a file as it is. */
   async upload(path, file, signal) {
     const headers = { "Content-Type": "application/octet-stream" };
     const answer = await this.#ask(path, { method: "POST", headers, body: file, signal });
-    return answer.json();
+    return answer.json().catch(unreachable);
   }
 
   /** Whether the server lets in only those who bring a token, which links cannot. */
@@ -36,7 +48,7 @@ export class Api {
   }
 
   async blob(path) {
-    return (await this.#ask(path, {})).blob();
+    return (await this.#ask(path, {})).blob().catch(unreachable);
   }
 
   /** Server-sent events; `EventSource` cannot send a token. */
@@ -79,10 +91,12 @@ export class Api {
     if (answer.ok) return answer;
     const problem = await answer.json().catch(() => ({}));
     const wait = Number(answer.headers.get("Retry-After")) || 0;
-    throw new Refused(answer.status, problem.code ?? "refused", problem.message ?? `Error ${answer.status}`, wait);
+    const message = problem.message ?? `The server answered with error ${answer.status}.`;
+    throw new Refused(answer.status, problem.code ?? "refused", message, wait);
   }
 }
 
+/** Also where an answer was cut short. */
 function unreachable(error) {
   if (error.name === "AbortError") throw error;
   throw new Refused(0, "unreachable", "The server cannot be reached.");
@@ -92,8 +106,8 @@ function unreachable(error) {
 export function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    sessionStorage.setItem("token", given);
+    remember("token", given, "sessionStorage");
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return sessionStorage.getItem("token");
+  return given ?? recall("token", "sessionStorage");
 }

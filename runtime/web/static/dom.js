@@ -27,6 +27,25 @@ export function counted(count, one) {
   return `${count} ${one}${count === 1 ? "" : "s"}`;
 }
 
+/** What the browser keeps for this page under a name; null where it has nothing, or gives pages no storage. */
+export function recall(name, storage = "localStorage") {
+  try {
+    return window[storage].getItem(name);
+  } catch (error) {
+    console.info("nothing is kept:", error.message);
+    return null;
+  }
+}
+
+/** Let the browser keep a text; where it gives pages no storage, it is known to the open page alone. */
+export function remember(name, text, storage = "localStorage") {
+  try {
+    window[storage].setItem(name, text);
+  } catch (error) {
+    console.info("not kept:", error.message);
+  }
+}
+
 const TOLD_MS = 8000;
 const PROBLEMS = 4; // shown at once
 let hiding;

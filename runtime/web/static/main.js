@@ -2,7 +2,7 @@
 
 import { Api, takeToken } from "./api.js";
 import { Controls } from "./controls.js";
-import { $, alertUser, announce, closableAlerts, save, stamped } from "./dom.js";
+import { $, alertUser, announce, closableAlerts, counted, save, stamped } from "./dom.js";
 import { Films } from "./films.js";
 import { Gallery } from "./gallery.js";
 import { Recorder } from "./recorder.js";
@@ -14,6 +14,7 @@ import { View } from "./view.js";
 const STATES = {
   opening: "Connecting…",
   busy: "All places taken",
+  held: "Asked to wait",
   lost: "Disconnected",
   refused: "Refused",
   over: "Paused",
@@ -41,7 +42,7 @@ session.addEventListener("connection", ({ detail }) => {
   connection = detail;
   document.body.dataset.connection = detail.state;
   if (detail.state === "open") stage.lineRenewed();
-  if (detail.state === "over") stage.stop();
+  if (["over", "refused"].includes(detail.state)) stage.stop();
   render();
 });
 
@@ -68,6 +69,11 @@ $("connection").addEventListener("change", () => stage.connect());
 $("camera").addEventListener("click", toggleCamera);
 $("reset").addEventListener("click", () => attempt(api.json("POST", `${session.path}/live/reset-pose`)));
 $("snapshot").addEventListener("click", () => attempt(snapshot()));
+addEventListener("hashchange", () => {
+  if (!location.hash.startsWith("#token=")) return;
+  api.token = takeToken(); // the printed address came into the open page, which the browser does not load anew for it
+  if (connection.state === "refused") session.open();
+});
 addEventListener("pagehide", () => session.leave());
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 $("api").addEventListener("click", (event) => {
@@ -196,7 +202,12 @@ function cover(open) {
   if (connection.state === "busy") {
     return view.cover("All places are taken", `As soon as one is free you are in. Trying again every ${connection.wait} seconds.`);
   }
-  if (connection.state === "refused") return view.cover("The server does not let you in", connection.text);
+  if (connection.state === "held") {
+    return view.cover("The server asks to wait", `${connection.text} Trying again in ${counted(connection.wait, "second")}.`);
+  }
+  if (connection.state === "refused") {
+    return view.cover("The server does not let you in", connection.text, () => session.open(), "Try again");
+  }
   if (connection.state === "lost") return view.cover("Disconnected", connection.text);
   if (connection.state === "over") return view.cover("Paused", connection.text, () => session.open(), "Continue");
   if (!open) return view.cover("Connecting…");

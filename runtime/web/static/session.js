@@ -1,7 +1,7 @@
 // A session and its lifeline: opened, waited for while all places are taken, found again after the connection broke.
 //
 // Events: "connection" {state, text, wait}, "opened" {fresh}, "status" (the live status), "problem".
-// States: opening, busy, open, lost, refused, over.
+// States: opening, busy, held (asked to wait), open, lost, refused, over.
 
 import { Refused } from "./api.js";
 import { packAck, unpack } from "./messages.js";
@@ -30,7 +30,7 @@ export class Session extends EventTarget {
     return `/api/sessions/${this.id}`;
   }
 
-  /** Open one; keeps trying until it is there, or is refused for good. */
+  /** Open one; keeps trying until it is there, or is refused. Never throws. */
   async open() {
     this.#over = false;
     this.#connection("opening", "Connecting…");
@@ -40,10 +40,8 @@ export class Session extends EventTarget {
         if (this.#over) return this.#api.leave(`/api/sessions/${made.id}`);
         this.id = made.id;
         this.settings = made.settings;
-        this.#emit("opened", { fresh: true });
-        return this.#connect();
+        return this.#connect(true);
       } catch (error) {
-        if (!(error instanceof Refused)) throw error;
         await this.#wait(error);
       }
     }
@@ -66,11 +64,24 @@ export class Session extends EventTarget {
     this.#over = true;
     if (this.id) this.#api.leave(this.path);
     this.id = null;
-    this.#socket?.close();
+    this.#hangUp();
   }
 
-  #connect() {
-    const socket = this.#api.socket(`${this.path}/live`);
+  /** No more of this line: neither what it says, nor that it breaks or falls silent. */
+  #hangUp() {
+    clearTimeout(this.#silence);
+    this.#socket?.close();
+    this.#socket = null;
+  }
+
+  #connect(fresh) {
+    let socket;
+    try {
+      socket = this.#api.socket(`${this.path}/live`);
+    } catch (error) {
+      this.leave();
+      return this.#connection("refused", `The browser opens no line to the server. ${error.message}`);
+    }
     this.#socket = socket;
     socket.onopen = () => {
       this.#lost = 0;
@@ -86,6 +97,7 @@ export class Session extends EventTarget {
     };
     socket.onclose = () => this.#broken(socket);
     this.#listen(socket);
+    this.#emit("opened", { fresh });
   }
 
   /** Pictures are acknowledged also when nobody shows them any more: the server waits for it before it sends others. */
@@ -121,6 +133,7 @@ export class Session extends EventTarget {
   #end() {
     this.#over = true;
     this.id = null;
+    this.#hangUp();
     this.#connection("over", "Nobody used this page for a while, so its place was given free.");
   }
 
@@ -131,27 +144,24 @@ export class Session extends EventTarget {
     if (this.#over) return;
     try {
       this.settings = (await this.#api.json("GET", this.path)).settings;
-      this.#emit("opened", { fresh: false });
-      this.#connect();
     } catch (error) {
       if (error.code === "no_session") return this.open();
-      if (error instanceof Refused && error.code !== "unreachable") await this.#wait(error);
+      if (error.code === "busy" || !passing(error)) await this.#wait(error);
       if (!this.#over) this.#find();
+      return;
     }
+    if (!this.#over) this.#connect(false);
   }
 
   async #wait(error) {
-    if (error.code === "token_needed") {
-      this.#over = true;
-      return this.#connection("refused", error.message);
-    }
-    if (error.code === "busy" || error.code === "too_many_requests") {
+    const asked = { busy: "busy", too_many_requests: "held" }[error.code];
+    if (asked) {
       const seconds = error.retryAfter || 5;
-      this.#connection("busy", error.message, seconds);
+      this.#connection(asked, error.message, seconds);
       return pause(seconds * 1000);
     }
-    if (error.code === "unreachable") {
-      this.#connection("lost", error.message);
+    if (passing(error)) {
+      this.#connection("lost", `${error.message} Trying again…`);
       return pause(RETRY_MS[Math.min(this.#lost++, RETRY_MS.length - 1)]);
     }
     this.#over = true;
@@ -165,6 +175,13 @@ export class Session extends EventTarget {
   #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** Whether to try again: a refusal may pass by itself, and so may what is none. */
+function passing(error) {
+  if (error instanceof Refused) return error.passing;
+  console.warn("an answer could not be used:", error);
+  return true;
 }
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));

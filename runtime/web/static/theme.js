@@ -1,9 +1,11 @@
 // Light, dark, or as the system has it.
 
+import { recall, remember } from "./dom.js";
+
 const THEMES = ["system", "light", "dark"];
 
 export function themeButton(button) {
-  let theme = localStorage.getItem("theme");
+  let theme = recall("theme");
   if (!THEMES.includes(theme)) theme = "system";
   const apply = () => {
     document.documentElement.dataset.theme = theme;
@@ -14,7 +16,7 @@ export function themeButton(button) {
   };
   button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-    localStorage.setItem("theme", theme);
+    remember("theme", theme);
     apply();
   });
   apply();

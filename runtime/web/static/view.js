@@ -1,6 +1,6 @@
 // The portrait's screen: what is shown on it, what lies over it, the badge, and how fast it is.
 
-import { $, keepFocus } from "./dom.js";
+import { $, keepFocus, recall, remember } from "./dom.js";
 
 const METER_MS = 1000;
 
@@ -111,7 +111,7 @@ function placeBadge(badge, screen) {
     y = Math.min(1, Math.max(0, newY));
     badge.style.setProperty("--x", x);
     badge.style.setProperty("--y", y);
-    localStorage.setItem("badge", JSON.stringify([x, y]));
+    remember("badge", JSON.stringify([x, y]));
   };
   place(x, y);
   badge.addEventListener("keydown", (event) => {
@@ -135,7 +135,7 @@ function placeBadge(badge, screen) {
 
 function remembered() {
   try {
-    const kept = JSON.parse(localStorage.getItem("badge"));
+    const kept = JSON.parse(recall("badge"));
     if (Array.isArray(kept) && kept.length === 2 && kept.every(Number.isFinite)) return kept;
   } catch {
     // what is there is not ours
