@@ -5,13 +5,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import Backend, MaxPixels, limits
+from .cli_options import Backend, MaxPixels, Precision, PrecisionName, limits
 from .console import INTERRUPTED, Debug, guarded, say, tell, tell_where
 from .errors import ReenactError
 
@@ -29,15 +28,6 @@ __all__ = ["live"]
 
 MISUSE = 2
 TEST = "test"
-
-
-class LivePrecision(StrEnum):
-    """Arithmetic of the networks."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 def live(
@@ -109,9 +99,7 @@ def live(
         typer.Option(metavar="FOLDER", help="The system's exported graphs.", show_default=False),
     ] = None,
     backend: Backend = "auto",
-    precision: Annotated[
-        LivePrecision, typer.Option(help="Arithmetic of the networks.")
-    ] = LivePrecision.auto,
+    precision: Precision = PrecisionName.auto,
     mark: Annotated[
         bool, typer.Option("--mark/--no-mark", help="Mark what leaves as AI-generated; see reenact verify.")
     ] = True,

@@ -1,5 +1,6 @@
 """Options that several commands have, so that they are called and explained alike."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,9 +8,20 @@ import typer
 if TYPE_CHECKING:
     from .runtime.media.limits import Limits
 
-__all__ = ["Backend", "MaxPixels", "MaxSeconds", "limits"]
+__all__ = ["Backend", "MaxPixels", "MaxSeconds", "Precision", "PrecisionName", "limits"]
+
+
+class PrecisionName(StrEnum):
+    """Arithmetic of the networks."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
 
 Backend = Annotated[str, typer.Option(metavar="NAME", help="What runs the networks; see reenact doctor.")]
+Precision = Annotated[PrecisionName, typer.Option(help="Arithmetic of the networks.")]
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Largest picture that is read.", show_default=False)
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import Backend, MaxPixels, MaxSeconds, limits
+from .cli_options import Backend, MaxPixels, MaxSeconds, PrecisionName, limits
 from .console import Debug, guarded, progress_bar, say, show_lost, tell, tell_where
 from .errors import FaceNotFoundError, MediaError
 
@@ -21,15 +21,6 @@ class TrackerName(StrEnum):
 
     built_in = "built-in"
     face_alignment = "face-alignment"
-
-
-class EncoderPrecision(StrEnum):
-    """Arithmetic of the networks that look at photos."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 class RasterizerName(StrEnum):
@@ -82,8 +73,8 @@ def reconstruct(
     ] = None,
     backend: Backend = "auto",
     precision: Annotated[
-        EncoderPrecision, typer.Option(help="Arithmetic of the networks that look at photos.")
-    ] = EncoderPrecision.auto,
+        PrecisionName, typer.Option(help="Arithmetic of the networks that look at photos.")
+    ] = PrecisionName.auto,
     max_pixels: MaxPixels = None,
     max_seconds: MaxSeconds = None,
     debug: Debug = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .cli_options import Backend, MaxPixels, MaxSeconds, limits
+from .cli_options import Backend, MaxPixels, MaxSeconds, Precision, PrecisionName, limits
 from .console import Debug, guarded, print_stages, progress_bar, say, show_stats, tell, tell_where
 from .errors import ReenactError
 
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from .runtime.stream import StreamStats
 
 __all__ = ["RUN_EXAMPLES", "demo", "run"]
-
-
-class PrecisionName(StrEnum):
-    """Arithmetic of the networks."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 class MotionSourceName(StrEnum):
@@ -130,9 +121,7 @@ def run(
         ),
     ] = None,
     backend: Backend = "auto",
-    precision: Annotated[
-        PrecisionName, typer.Option(help="Arithmetic of the networks.")
-    ] = PrecisionName.auto,
+    precision: Precision = PrecisionName.auto,
     motion_source: Annotated[
         MotionSourceName,
         typer.Option(help="Who sees the driving's expression; auto is deca where its bundle can be used."),

@@ -9,7 +9,7 @@ from ..errors import FaceNotFoundError
 from .media.frame import Frame, Image
 from .tracking.flame_fit import FitSmoother, FlameFit, View
 
-__all__ = ["Follower", "Seen"]
+__all__ = ["Seen", "VideoFitter"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Seen:
         return float(self.pts * self.time_base)
 
 
-class Follower:
+class VideoFitter:
     """Fits every frame; where the face is lost the filter starts anew."""
 
     def __init__(

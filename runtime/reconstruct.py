@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import BackendError, FaceNotFoundError, MediaError, ReenactError
 from ..kernels.raster import Floats, Ints, Raster
 from .closing import Closing
-from .following import Follower, Seen
+from .fitted_video import Seen, VideoFitter
 from .media.frame import Frame, Image
 from .media.images import read_image, read_image_file, write_image
 from .media.limits import DEFAULT_LIMITS, Limits
@@ -238,10 +238,10 @@ class Reconstructor(Closing):
         if self._squares is not None:
             self._squares.reset()
         began = time.perf_counter()
-        follower = Follower(driving, self._view, self._deca.fit, smooth=self._smooth)
+        fitter = VideoFitter(driving, self._view, self._deca.fit, smooth=self._smooth)
         with VideoReader(driving, limits=self._limits) as reader:
             frames = iter(reader)
-            early = follower.start(frames)
+            early = fitter.start(frames)
             first = early[-1]
             assert first.face is not None
             held = [frame_of(*first.face, first.time)]
@@ -254,10 +254,10 @@ class Reconstructor(Closing):
             _made(output.parent)
             height, width = held[0].shape[:2]
             stats = run_to_file(
-                chain(early, map(follower.follow, frames)),
+                chain(early, map(fitter.follow, frames)),
                 [Stage("draw", draw)],
                 open_writer(output, width=width, height=height, fps=reader.info.fps, system=NAME),
-                lambda done: replace(done, output=str(output), frames_without_face=follower.without_face),
+                lambda done: replace(done, output=str(output), frames_without_face=fitter.without_face),
                 progress,
                 reader.info.frames,
                 first_stage="fit",
