@@ -118,6 +118,7 @@ class Recording:
             self.error = self.error or error
         self.kept = self._sink.kept
         self.name = str(self._sink.path)
+        self.goes_to = f"the encoder of {self.name}"
         if self.error is not None:
             self.kept = self.kept and _can_be_read(self._sink.path)
             rest = f"; {self.name} holds what was recorded before" if self.kept else ""

@@ -438,6 +438,7 @@ def test_a_file_that_came_while_it_was_recorded_is_not_replaced_either(stage):
     assert path.read_text() == "dear"
     assert stats.recordings == (str(other),)
     assert f"{path} is there by now; what was recorded is {other}" in stage.said
+    assert f"the encoder of {other}" in stats.latency
     with VideoReader(other) as reader:
         assert len(list(reader)) > 5
 
