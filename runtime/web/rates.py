@@ -1,14 +1,28 @@
 """How often something may happen: a bucket for each address that fills with time; knows nothing of requests."""
 
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["MOST_ADDRESSES", "RateLimiter"]
+__all__ = ["MOST_ADDRESSES", "RateLimiter", "address_key"]
 
 MOST_ADDRESSES = 10_000
 """Of which something is remembered."""
+
+
+def address_key(address: str) -> str:
+    """What counts as one address: of IPv6 its first 64 bits, since whoever has one has all that begin with them."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:  # a Unix socket's, say
+        return address
+    if known.version == 4:
+        return address
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(ipaddress.ip_network((int(known) >> 64 << 64, 64)))
 
 
 @dataclass

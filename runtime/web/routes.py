@@ -23,7 +23,7 @@ from .models import (
     VideoInfo,
 )
 from .photos import BUILT_IN, Photo, Video
-from .rates import RateLimiter
+from .rates import RateLimiter, address_key
 from .refusals import Problem, Refusal, refusal_of
 from .security import peer_of, refuse
 from .service import Service
@@ -72,18 +72,20 @@ def upload_body(what: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": what, "content": content}}
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The server's parts."""
     service: Service = request.app.state.service
     return service
 
 
-def of_session(session_id: Id, request: Request) -> Session:
-    """The session that a path names."""
-    return service_of(request).sessions.get(session_id)
-
-
 Served = Annotated[Service, Depends(service_of)]
+
+
+async def of_session(session_id: Id, service: Served) -> Session:
+    """The session that a path names; nothing happens between this and the route's own work."""
+    return service.sessions.get(session_id)
+
+
 Mine = Annotated[Session, Depends(of_session)]
 
 
@@ -128,13 +130,19 @@ async def open_session(request: Request, service: Served) -> SessionInfo:
     """Open a session; 503 with Retry-After where all places are taken."""
     service.sessions.check_room()  # waiting for a place is not held against anybody
     openings: RateLimiter = request.app.state.openings
-    wait = openings.wait(peer_of(request.scope))
+    wait = openings.wait(address_key(peer_of(request.scope)))
     if wait:
         raise Refusal(429, "too_many_requests", "Too many new sessions; wait a moment.", int(wait) + 1)
     try:
         session = await service.sessions.open()
     except ReenactError as error:
         raise refusal_of(error) from error
+    gone = True
+    try:
+        gone = await request.is_disconnected()
+    finally:
+        if gone:  # as a page that was loaded anew meanwhile: nobody else knows of the session
+            await service.sessions.close(session)
     return _session_info(session)
 
 

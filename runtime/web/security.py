@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
-from .rates import MOST_ADDRESSES, RateLimiter
+from .rates import MOST_ADDRESSES, RateLimiter, address_key
 from .refusals import Refusal
 from .settings import ServeSettings, is_loopback, public_name
 
@@ -104,7 +104,7 @@ class Gate:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        peer = peer_of(scope)
+        peer = address_key(peer_of(scope))
         wait = self._requests.wait(peer)
         if wait:
             raise Refusal(429, "too_many_requests", "Too many requests; wait a moment.", math.ceil(wait))

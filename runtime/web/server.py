@@ -1,5 +1,7 @@
 """Runs the application until Ctrl-C."""
 
+import asyncio
+import functools
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +12,7 @@ from starlette.types import ASGIApp
 
 from ...errors import ReenactError
 from .app import create_app
-from .connections import HEAD_SECONDS, MOST_CONNECTIONS, Connection
+from .connections import HEAD_SECONDS, MOST_CONNECTIONS, Connection, Listener, WebSocketConnection
 from .service import Service
 from .settings import ServeSettings, public_name
 
@@ -32,7 +34,9 @@ def config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
     """How `app` is served."""
     return uvicorn.Config(
         app,
+        loop="asyncio",  # what is promised of connections holds for its transports
         http=Connection,
+        ws=WebSocketConnection,
         lifespan="on",
         access_log=False,  # paths hold the secrets of sessions
         log_level="warning",
@@ -41,7 +45,6 @@ def config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         ws_max_size=settings.limits.frame_bytes + 64,
-        ws_max_queue=4,
         ws_ping_interval=WEBSOCKET_PING_SECONDS,
         ws_ping_timeout=WEBSOCKET_PING_SECONDS,
         ws_per_message_deflate=False,
@@ -64,8 +67,8 @@ def serve(settings: ServeSettings, started: Callable[[], None]) -> None:
             "choose another port"
         ) from error
     settings = replace(settings, listening=probe.getsockname()[0])
-    with probe:
-        _Server(config(create_app(Service(settings)), settings), started).run(sockets=[probe])
+    with Listener(probe) if settings.tls_certificate else probe as listening:
+        _Server(config(create_app(Service(settings)), settings), started).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
@@ -74,9 +77,16 @@ class _Server(uvicorn.Server):
         self._tell_started = started
 
     async def startup(self, sockets: Any = None) -> None:
+        if self.config.is_ssl:
+            _limit_handshakes(asyncio.get_running_loop())
         await super().startup(sockets)
         if self.started:
             self._tell_started()
+
+
+def _limit_handshakes(loop: Any) -> None:
+    """asyncio gives a TLS handshake a minute, and uvicorn has no word for it."""
+    loop.create_server = functools.partial(loop.create_server, ssl_handshake_timeout=HEAD_SECONDS)
 
 
 def _family(host: str) -> socket.AddressFamily:

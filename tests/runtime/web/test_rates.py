@@ -1,6 +1,7 @@
 """How often something may happen."""
 
-from reenact.runtime.web.rates import MOST_ADDRESSES, RateLimiter
+import pytest
+from reenact.runtime.web.rates import MOST_ADDRESSES, RateLimiter, address_key
 
 
 class Clock:
@@ -52,3 +53,20 @@ def test_addresses_beyond_the_most_are_forgotten_longest_unseen_first():
     limiter.wait("one more")
     assert limiter.wait("0") == 0, "forgotten, so it begins anew"
     assert len(limiter._buckets) == MOST_ADDRESSES
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("unknown", "unknown", True),
+        ("unknown", "::1", False),
+    ],
+)
+def test_what_one_host_can_have_of_ipv6_counts_as_one_address(one, other, same):
+    assert (address_key(one) == address_key(other)) is same

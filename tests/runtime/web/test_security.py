@@ -43,6 +43,8 @@ def inner():
 class Asked:
     """The gate with something behind it, asked without a network."""
 
+    address = "192.0.2.9"
+
     def __init__(self, settings):
         self.metrics = Metrics()
         self.app = Gate(inner(), settings, self.metrics)
@@ -55,7 +57,7 @@ class Asked:
 
     def ask(self, method, path, headers):
         async def asking():
-            transport = httpx.ASGITransport(self.app, client=("192.0.2.9", 1))
+            transport = httpx.ASGITransport(self.app, client=(self.address, 1))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
                 return await client.request(method, path, headers=headers)
 
@@ -69,7 +71,7 @@ class Asked:
             "path": "/metrics",
             "query_string": b"",
             "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()],
-            "client": ("192.0.2.9", 1),
+            "client": (self.address, 1),
         }
         sent = []
 
@@ -91,7 +93,7 @@ class Asked:
             "path": "/live",
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
             "subprotocols": list(subprotocols),
-            "client": ("192.0.2.9", 1),
+            "client": (self.address, 1),
             "extensions": {"websocket.http.response": {}},
         }
         sent = []
@@ -252,6 +254,17 @@ def test_guessing_tokens_is_slowed_down_to_one_in_five_seconds():
     assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200, "nobody is shut out for good"
 
 
+def test_a_guesser_has_no_more_tries_for_having_a_whole_ipv6_network():
+    client = gate("::", token=TOKEN)
+    told = []
+    for last in range(12):
+        client.address = f"2001:db8::{last:x}"
+        told += guessed(client, 1)
+    assert told == [401] * 10 + [429] * 2
+    client.address = "2001:db8:0:1::1"
+    assert guessed(client, 1) == [401]
+
+
 def test_whoever_shares_an_address_with_a_guesser_and_was_in_before_stays_in():
     client = gate("0.0.0.0", token=TOKEN)
     assert client.get("/metrics", headers=bearer(TOKEN)).status_code == 200
@@ -350,7 +363,17 @@ def test_tokens_are_long_and_those_made_are_never_the_same():
     assert len(first) >= 32
     assert first != second
     assert resolve_token(TOKEN) == TOKEN
-    for bad in ("short", "has spaces in it all over", "ünïcödetokenünïcöde", "control\x00characters"):
+    assert resolve_token("All_16.signs~fit-") == "All_16.signs~fit-"
+    others = [f"sixteen{sign}and-more" for sign in "+/=,@:#&%?\n"]  # no page could carry them
+    for bad in (
+        "short",
+        "fifteen-letters",
+        "has spaces in it all over",
+        "ünïcödetokenünïcöde",
+        "control\x00characters",
+        "ends-with-a-line\n",
+        *others,
+    ):
         with pytest.raises(ReenactError, match="--token"):
             resolve_token(bad)
 

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
 websockets = pytest.importorskip("websockets.sync.client", reason="the server needs websockets")
+from reenact.runtime.web import live, routes  # noqa: E402
 
 
 def alive():
@@ -45,6 +46,32 @@ def test_the_next_one_is_told_to_wait_until_a_place_is_free(serve, web):
         assert 'reenact_refusals_total{reason="busy"} 1' in client.get("/metrics").text
         assert client.delete(first).status_code == 204
         web.open_session(client)
+
+
+def test_a_page_that_is_gone_before_its_session_is_open_takes_no_place(serve, web, monkeypatch):
+    """As one that is loaded anew at once; without a goodbye nothing else ends such a session for two minutes."""
+    began, goes_on = threading.Event(), threading.Event()
+    original = live.LivePortrait.start
+
+    async def slow(self):
+        await original(self)
+        began.set()
+        await asyncio.to_thread(goes_on.wait, 20)
+
+    monkeypatch.setattr(live.LivePortrait, "start", slow)
+    with serve(sessions=1) as running, running.client() as client:
+        with socket.create_connection(("127.0.0.1", running.port)) as page:
+            page.sendall(
+                f"POST /api/sessions HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            assert began.wait(20)
+        time.sleep(0.2)  # until the server has seen that the page is gone
+        goes_on.set()
+        web.wait_for(
+            lambda: running.service.metrics.value("reenact_sessions_opened_total") == 1, "the opening"
+        )
+        web.wait_for(lambda: len(running.service.sessions) == 0, "its place", 5)
+        client.delete(web.open_session(client))
 
 
 def test_waiting_for_a_place_is_not_held_against_anybody(serve, web):
@@ -236,3 +263,9 @@ def test_a_stopped_server_leaves_no_folder_and_no_thread(serve, web):
         assert alive() - before
     assert not folder.exists()
     assert alive() - before == set()
+
+
+def test_what_a_route_is_given_is_looked_up_on_the_loop():
+    """In a thread a session could end between that and its use."""
+    assert asyncio.iscoroutinefunction(routes.of_session)
+    assert asyncio.iscoroutinefunction(routes.service_of)
