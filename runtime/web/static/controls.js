@@ -114,7 +114,17 @@ export class Controls {
     };
   }
 
-  /** Send a change; those that come while one is on the way are sent together after it. */
+  /** Show what the server has, once what is being sent has arrived. Never throws. */
+  async agree() {
+    await this.#sending?.catch(() => {}); // told by whoever sent it
+    this.show(this.#session.settings);
+  }
+
+  /**
+   * Send a change; those that come while one is on the way are sent together after it.
+   *
+   * Where one is refused, those that wait behind it are dropped, and what the server has is shown.
+   */
   send(change) {
     Object.assign(this.#wanted, change);
     this.#sending ??= this.#sendAll().finally(() => (this.#sending = null));
@@ -125,10 +135,24 @@ export class Controls {
     while (Object.keys(this.#wanted).length) {
       const change = this.#wanted;
       this.#wanted = {};
-      await this.#api.json("PATCH", `${this.#session.path}/live`, change);
+      try {
+        this.#session.settings = await this.#api.json("PATCH", `${this.#session.path}/live`, change);
+      } catch (error) {
+        await this.#goBack();
+        this.#wanted = {};
+        throw error;
+      }
       await this.#changed();
       await new Promise((done) => setTimeout(done, PAUSE_MS));
     }
+  }
+
+  /** Show what the server has; where it cannot be asked, `agree` does once the connection is back. */
+  async #goBack() {
+    const { settings } = await this.#api.json("GET", this.#session.path).catch(() => ({}));
+    if (!settings) return;
+    this.#session.settings = settings;
+    this.show(settings);
   }
 
   async #tell(change) {
@@ -136,8 +160,6 @@ export class Controls {
       await this.send(change);
     } catch (error) {
       alertUser(error.message);
-      const { settings } = await this.#api.json("GET", this.#session.path).catch(() => ({}));
-      if (settings) this.show(settings);
     }
   }
 

@@ -63,17 +63,17 @@ export class Gallery {
     }
   }
 
+  /** Show a photo; what is marked afterwards is what the server has. Never throws. */
   async choose(id) {
-    const before = this.chosen;
     this.#mark(id);
     const tile = this.#tile(id);
     tile?.setAttribute("aria-busy", "true");
     try {
       await this.#choose(id);
     } catch (error) {
-      this.#mark(before);
       alertUser(error.message);
     } finally {
+      this.#mark(this.#session.settings.photo);
       tile?.removeAttribute("aria-busy");
     }
   }

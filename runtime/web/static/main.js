@@ -96,11 +96,13 @@ async function settle(fresh) {
     stage.allowsWebrtc = known.webrtc;
     controls.show(session.settings);
   } else if (fresh) {
-    await controls.send(controls.settings);
     tellLost([gallery.forget(), films.forget(), recorder.forget()].filter(Boolean));
+    await attempt(controls.send(controls.settings));
+  } else {
+    controls.agree();
   }
   const photo = await gallery.load(fresh && gallery.chosen ? gallery.chosen : session.settings.photo);
-  if (photo !== session.settings.photo) await controls.send({ photo });
+  if (photo !== session.settings.photo) await gallery.choose(photo);
   await showStill();
   if (stage.state !== "off" && (fresh || stage.transport === "webrtc")) await stage.connect();
 }

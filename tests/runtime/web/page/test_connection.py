@@ -202,6 +202,53 @@ def test_what_went_with_the_place_is_told(on, serve, visit, web, tmp_path, hoppe
         assert notes.errors == []
 
 
+def test_settings_that_did_not_get_through_are_not_shown_after_the_connection_is_back(on, visit):
+    noted = """
+      window.WebSocket = class extends WebSocket {
+        constructor(...given) { super(...given); window.line = this; }
+      };
+    """
+    page, notes = visit(script=noted)
+    on.ready(page)
+    page.route("**/api/**", lambda route: route.abort())
+    page.evaluate("() => line.close()")
+    on.says(page, "Disconnected")
+    page.locator("#slider-smoothing").fill("2")
+    page.locator("#alert", has_text="The server cannot be reached.").wait_for()
+    page.unroute("**/api/**")
+    on.ready(page)
+    page.wait_for_function("() => document.querySelector('#slider-smoothing').value === '1'")
+    assert page.locator("#slider-smoothing").get_attribute("aria-valuetext") == "1.00×"
+    assert notes.errors == []
+
+
+def test_a_session_that_refuses_the_settings_gets_photos_and_camera_all_the_same(
+    on, serve, visit, tmp_path, hopper_jpeg
+):
+    photo = tmp_path / "mine.jpg"
+    photo.write_bytes(hopper_jpeg)
+    with serve() as running:
+        page, notes = visit(running.url)
+        on.ready(page)
+        page.set_input_files("#upload", photo)
+        page.locator(".tile.photo input:checked ~ .name", has_text="mine.jpg").wait_for()
+        on.live(page, connection="websocket")
+        page.locator("#slider-smoothing").fill("2")
+        page.wait_for_timeout(500)
+        problem = {"code": "not_possible", "message": "These settings cannot be had."}
+        page.route("**/live", lambda route: route.fulfill(status=409, json=problem), times=1)
+        [session] = running.service.sessions._sessions.values()
+        running.run(running.service.sessions.close(session))
+        page.locator("#alert", has_text="These settings cannot be had.").wait_for()
+        page.locator("#alert", has_text="was deleted: 1 photo.").wait_for()
+        page.locator(".tile.photo .remove").wait_for(state="detached")
+        on.says(page, "Live")
+        assert page.locator("#slider-smoothing").input_value() == "1"
+        page.click("#camera")
+        on.says(page, "Ready")
+        assert notes.errors == []
+
+
 def test_the_description_of_the_api_can_be_had_with_a_token(on, serve, visit, tmp_path):
     token = "a-token-of-sufficient-length"
     with serve({"token": token}) as running:

@@ -36,3 +36,34 @@ def test_photos_can_be_dropped(on, visit, tmp_path, hopper_jpeg):
     page.locator(".tile.photo", has_text="dropped.jpg").wait_for(state="detached")
     assert page.locator(".tile.photo input:checked").get_attribute("value") == "eileen-collins"
     assert notes.errors == []
+
+
+def test_what_waits_behind_a_refused_change_goes_with_it(on, visit, server, web):
+    """The page shows what the server has, and nothing is sent later that nobody wished then."""
+    page, notes = visit()
+    on.ready(page)
+    sent, held = [], []
+
+    def take(route):
+        sent.append(route.request.post_data_json)
+        if len(sent) == 1:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/live", take)
+    before = page.locator("#size").input_value()
+    page.select_option("#size", "256")
+    web.wait_for(lambda: page.wait_for_timeout(20) or held, "the change to be sent")
+    page.locator(".tile.photo", has_text="Grace Hopper").click()
+    page.locator('.tile.photo input[value="grace-hopper"]:checked').wait_for(state="attached")
+    held[0].fulfill(status=409, json={"code": "not_possible", "message": "Not so small."})
+    page.locator("#alert", has_text="Not so small.").wait_for()
+    page.locator('.tile.photo input[value="eileen-collins"]:checked').wait_for(state="attached")
+    assert page.locator("#size").input_value() == before
+    page.locator("#slider-smoothing").fill("2")
+    session = on.newest_session(server)
+    web.wait_for(lambda: page.wait_for_timeout(20) or session.live.settings.smoothing == 2, "the slider")
+    assert sent[1:] == [{"smoothing": 2}]
+    assert session.live.settings.photo == "eileen-collins"
+    assert notes.errors == []
