@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..errors import ReenactError
 from ..runtime.engines import Engines
 from ..runtime.media.frame import Image
 from ..runtime.moving_head import MovingHead
@@ -44,7 +45,7 @@ def film_camera(engines: Engines, path: Path, *, seconds: int, empty_seconds: in
 
 @contextmanager
 def run_server(*arguments: str) -> Iterator[str]:
-    """`reenact serve` in a process of its own; gives its address."""
+    """`reenact serve` in a process of its own; gives its address. ReenactError where it does not start."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", __package__.partition(".")[0], "serve", "--port", str(port), *arguments]
@@ -53,7 +54,8 @@ def run_server(*arguments: str) -> Iterator[str]:
     )
     try:
         assert process.stdout is not None
-        process.stdout.readline()
+        if not process.stdout.readline():
+            raise ReenactError("the server did not start; what it said about that stands above")
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ReenactError
 from ..runtime.engines import Engines
 from .load import OthersLoad, busy_and_idle_seconds
 from .page import FAKE_CAMERA, film_camera, open_browser, run_server, wait_until_ready
@@ -135,12 +136,17 @@ def _measure(browser: Any, url: str, connection: str, size: str, seconds: int) -
         others_cores = others.cores
         degraded = page.inner_text("#degraded") if page.is_visible("#degraded") else ""
         carried = page.inner_text("#transport")
+    if not latencies:
+        raise ReenactError(
+            f"{carried} at {size}: the page told no latency in {seconds} s; measure for longer, and see whether it "
+            "shows pictures"
+        )
     return Case(
         connection=carried,
         size=int(size),
         fps=statistics.mean(rates),
         slowest_fps=min(rates),
-        latency_ms=statistics.median(latencies or [0]),
+        latency_ms=statistics.median(latencies),
         busy_percent=100 * busy / max(busy + idle, 1e-9),
         others_cores=others_cores,
         degraded=degraded.partition(": ")[2].rstrip("."),

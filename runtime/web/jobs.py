@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -86,6 +87,11 @@ class _Job:
         return self.folder / "film.mp4"
 
     @property
+    def uploads(self) -> list[Path]:
+        given = [Path(self.wish[name]) for name in ("photo", "video") if self.wish[name] is not None]
+        return [path for path in given if path.parent == self.folder]
+
+    @property
     def info(self) -> JobInfo:
         return JobInfo(id=self.id, state=self.state, done=self.done, total=self.total, problem=self.problem)
 
@@ -128,20 +134,33 @@ class Jobs:
         if len(self._jobs) >= most:
             raise Refusal(409, "too_many", f"A session keeps at most {most} jobs; delete one first.")
         limits = self._settings.limits
-        photos = self._photos
+        photo = self._photos.photo(wish.photo).path
+        video = None if wish.video is None else self._photos.video(wish.video).path
+        folder = private_folder(self._folder / secrets.token_hex(16))
         made = {
             **wish.model_dump(),
-            "photo": str(photos.photo(wish.photo).path),
-            "video": None if wish.video is None else str(photos.video(wish.video).path),
+            "photo": str(self._kept(photo, folder)),
+            "video": None if video is None else str(self._kept(video, folder)),
             "backend": self._settings.backend,
             "precision": self._settings.precision,
             "max_pixels": max(limits.video_pixels, MAX_SIDE**2),  # photos are kept no larger than that
             "max_seconds": limits.video_seconds,
         }
-        job = _Job(secrets.token_urlsafe(9), private_folder(self._folder / secrets.token_hex(16)), made)
+        job = _Job(secrets.token_urlsafe(9), folder, made)
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job))
         return job.info
+
+    def _kept(self, path: Path, folder: Path) -> Path:
+        """An upload as the job has it, until it ends: the session may delete it meanwhile."""
+        if path.parent != self._folder:  # of the package, so it stays
+            return path
+        kept = folder / path.name
+        try:
+            os.link(path, kept)
+        except OSError:  # not every file system has links
+            shutil.copyfile(path, kept)
+        return kept
 
     def all(self) -> list[JobInfo]:
         """Oldest first."""
@@ -227,6 +246,8 @@ class Jobs:
             _log.exception("a job failed")
             self._fail(job, "Something failed in the server; its log tells what.")
         finally:
+            for upload in job.uploads:
+                upload.unlink(missing_ok=True)
             self._queue.metrics.count("reenact_jobs_total", state=job.state)
             self._changed()
 

@@ -45,6 +45,7 @@ class _Recording:
     last: float = -1.0  # seconds from `began` on
     frames: int = 0
     problem: ReenactError | None = None
+    sink: VideoSink | None = None
 
     @property
     def info(self) -> RecordingInfo:
@@ -107,7 +108,7 @@ class Recordings:
 
     async def close(self) -> None:
         """End all; the session's folder goes with them."""
-        for recording in self._recordings.values():
+        for recording in list(self._recordings.values()):
             await self._end(recording)
 
     def _get(self, recording_id: str) -> _Recording:
@@ -121,7 +122,6 @@ class Recordings:
         await asyncio.gather(recording.task, return_exceptions=True)
 
     async def _record(self, recording: _Recording) -> None:
-        sink: VideoSink | None = None
         size = (0, 0)  # width, height
         try:
             async for picture in self._live.pictures():
@@ -130,40 +130,46 @@ class Recordings:
                     return
                 if seconds <= recording.last:
                     continue
-                if sink is None:
-                    sink = await asyncio.to_thread(_open, recording.path, picture, self._live.settings.system)
+                # Neither is to be left in the middle: the sink is closed next.
+                if recording.sink is None:
+                    await _whole(asyncio.to_thread(_open, recording, picture, self._live.settings.system))
                     size = (picture.image.shape[1], picture.image.shape[0])
-                # Not to be left in the middle: the sink is closed next.
-                await _whole(asyncio.to_thread(_write, sink, picture, seconds, size))
-                recording.last = seconds
-                recording.frames += 1
+                await _whole(asyncio.to_thread(_write, recording, picture, seconds, size))
         except ReenactError as error:
             recording.problem = error
         finally:
-            if sink is not None:
+            if recording.sink is not None:
+                end = recording.sink.close if recording.frames else recording.sink.abort
                 try:
-                    await _whole(asyncio.to_thread(sink.close))
+                    await _whole(asyncio.to_thread(end))
                 except ReenactError as error:
                     recording.problem = error
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:
-    """Await work in a thread to its end also where the task is cancelled meanwhile."""
+    """Await work in a thread to its end also where the task is cancelled meanwhile, once or more often."""
     task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
-def _open(path: Path, picture: Presented, system: str) -> VideoSink:
+def _open(recording: _Recording, picture: Presented, system: str) -> None:
     height, width = picture.image.shape[:2]
-    return open_writer(path, width=width, height=height, fps=Fraction(FPS), system=system)
+    recording.sink = open_writer(recording.path, width=width, height=height, fps=Fraction(FPS), system=system)
 
 
-def _write(sink: VideoSink, picture: Presented, seconds: float, size: tuple[int, int]) -> None:
+def _write(recording: _Recording, picture: Presented, seconds: float, size: tuple[int, int]) -> None:
+    assert recording.sink is not None
     image = picture.image
     if image.shape[1::-1] != size:  # the quality was changed while it was recorded
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    sink.write(Frame(image, round(seconds * CLOCK), Fraction(1, CLOCK)))
+    recording.sink.write(Frame(image, round(seconds * CLOCK), Fraction(1, CLOCK)))
+    recording.last = seconds
+    recording.frames += 1

@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 CLOCK = 90_000  # ticks a second of video's RTP time
 GATHER_SECONDS = 5.0
+MOST_UNDECODED = 90
+"""Frames that may wait for the decoder: three seconds of a camera, more than a busy server falls behind."""
 _MOST_CANDIDATES = 16
 
 
@@ -87,8 +89,8 @@ class Peer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _cut_off(self, width: int, height: int) -> None:
-        _log.info("a peer sent frames of %dx%d pixels and was cut off", width, height)
+    def _cut_off(self, why: str) -> None:
+        _log.info("a peer was cut off: %s", why)
         self._over.set()
 
     def _track(self, track: MediaStreamTrack) -> None:
@@ -267,9 +269,13 @@ def key_frame_size(content: bytes) -> tuple[int, int] | None:
 
 
 class _Checked(queue.Queue[Any]):
-    """On its way to aiortc's decoder: what would become larger than `most` pixels does not get there."""
+    """On its way to aiortc's decoder: what would become larger than `most` pixels, or is too much, does not get there.
 
-    def __init__(self, most: int, cut_off: Callable[[int, int], None]) -> None:
+    A peer may send as many frames a second as it likes. To leave some out would spoil those that follow, so one that
+    sends faster than is decoded is cut off.
+    """
+
+    def __init__(self, most: int, cut_off: Callable[[str], None]) -> None:
         super().__init__()
         self._most, self._cut_off = most, cut_off
 
@@ -277,12 +283,14 @@ class _Checked(queue.Queue[Any]):
         """A codec and a whole frame, or None at the end."""
         size = None if item is None else key_frame_size(item[1].data)
         if size is not None and size[0] * size[1] > self._most:
-            self._cut_off(*size)
+            self._cut_off(f"frames of {size[0]}x{size[1]} pixels")
+        elif item is not None and self.qsize() >= MOST_UNDECODED:
+            self._cut_off("frames faster than they are decoded")
         else:
             super().put(item, block, timeout)
 
 
-def _check_before_decoding(receiver: Any, most: int, cut_off: Callable[[int, int], None]) -> None:
+def _check_before_decoding(receiver: Any, most: int, cut_off: Callable[[str], None]) -> None:
     """VP8 allows 16383x16383 pixels, and a few kilobytes are enough for them."""
     if not isinstance(getattr(receiver, _DECODER_QUEUE, None), queue.Queue):
         raise RuntimeError("this aiortc hands frames to its decoder in another way than those known here")

@@ -5,13 +5,13 @@ import contextlib
 import logging
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import private_folder
+from . import folders
 from .engines import EnginePool
 from .guard import Guard
 from .jobs import JobQueue, Jobs
@@ -141,12 +141,14 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._opening = 0
         self._folder: Path | None = None
+        self._held = contextlib.ExitStack()
         self._reaper: asyncio.Task[None] | None = None
         shared.metrics.gauge("reenact_sessions", lambda: len(self._sessions))
 
     async def start(self) -> None:
-        """Make the private folder and begin to look for sessions whose client is gone."""
-        self._folder = private_folder(Path(tempfile.mkdtemp(prefix="reenact-serve-")))
+        """Make the private folder, remove what killed servers left, and begin to look for clients that are gone."""
+        self._folder = self._held.enter_context(folders.held())
+        await asyncio.to_thread(folders.remove_left)
         self._reaper = asyncio.create_task(self._reap())
 
     async def stop(self) -> None:
@@ -156,8 +158,7 @@ class Sessions:
             await asyncio.gather(self._reaper, return_exceptions=True)
         for session in list(self._sessions.values()):
             await self.close(session)
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(self._held.close)
 
     def check_room(self) -> None:
         """Raises Refusal where all places are taken."""

@@ -3,9 +3,11 @@
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-from reenact.benchmarks import serve
+from reenact.benchmarks import page, serve
+from reenact.errors import ReenactError
 
 CASE = serve.Case(
     connection="WebRTC",
@@ -44,3 +46,21 @@ def test_a_missed_goal_is_the_exit_code(monkeypatch, capsys, fps, status):
     told = capsys.readouterr()
     assert told.out.count("| WebRTC |") == len(serve.SIZES) * len(serve.CONNECTIONS)
     assert ("under 20" in told.err) == bool(status)
+
+
+def shown(monkeypatch, latency):
+    texts = {"#fps": "25", "#latency": latency, "#transport": "WebRTC"}
+    visit = SimpleNamespace(inner_text=texts.__getitem__, is_visible=lambda what: False)
+    monkeypatch.setattr(serve, "_live", lambda *asked: nullcontext(visit))
+    return serve._measure(None, "", "auto", "256", 1)
+
+
+def test_a_latency_that_the_page_never_told_is_no_latency_of_nothing(monkeypatch):
+    assert shown(monkeypatch, "41").latency_ms == 41
+    with pytest.raises(ReenactError, match="WebRTC at 256: the page told no latency"):
+        shown(monkeypatch, "–")
+
+
+def test_a_server_that_does_not_start_is_not_measured():
+    with pytest.raises(ReenactError, match="did not start"), page.run_server("--host", "0.0.0.0"):
+        pytest.fail("there is no server to give")

@@ -188,3 +188,31 @@ except MemoryError:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == said, done.stderr
+
+
+def test_a_film_that_waits_keeps_its_photo_and_video(film, server, client, session, web, hopper_jpeg):
+    """Their owner may delete them meanwhile; the film's own go when it has ended."""
+    first = client.post(f"{session}/jobs", json=LONG).json()["id"]
+    photo = client.post(f"{session}/photos", content=hopper_jpeg).json()["id"]
+    video = client.post(f"{session}/videos", content=film[2].read_bytes()).json()["id"]
+    wish = {"photo": photo, "video": video, "crop": True}
+    second = client.post(f"{session}/jobs", json=wish).json()["id"]
+    assert client.get(f"{session}/jobs/{second}").json()["state"] == "waiting"
+    assert client.delete(f"{session}/photos/{photo}").status_code == 204
+    assert client.delete(f"{session}/videos/{video}").status_code == 204
+    client.delete(f"{session}/jobs/{first}")
+    last = list(events(client, f"{session}/jobs/{second}"))[-1]
+    assert (last["state"], last["problem"]) == ("done", None)
+    folder = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[second].folder
+    web.wait_for(lambda: [path.name for path in folder.iterdir()] == ["film.mp4"], "only the film to be left")
+
+
+def test_where_files_cannot_be_linked_a_film_has_copies(server, client, session, hopper_jpeg, monkeypatch):
+    def unsupported(*paths):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    photo = client.post(f"{session}/photos", content=hopper_jpeg).json()["id"]
+    job = client.post(f"{session}/jobs", json={"photo": photo, "motion": "demo"}).json()["id"]
+    kept = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[job]
+    assert [path.read_bytes()[:4] for path in kept.uploads] == [b"\x89PNG"]

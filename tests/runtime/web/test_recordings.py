@@ -1,10 +1,15 @@
 """The live portrait recorded on the server."""
 
+import asyncio
+import threading
+import time
+
 import pytest
 from reenact.runtime.media.reader import VideoReader
 from reenact.runtime.provenance import verify
 
 pytest.importorskip("aiortc", reason="the server needs the extra [web], which is not installed")
+from reenact.runtime.web import recordings
 
 
 def code(answer):
@@ -75,3 +80,85 @@ def test_a_recording_that_goes_on_ends_with_its_session(server, client, web):
     client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
     assert client.delete(session).status_code == 204
     assert not [path for path in server.folder.rglob("*") if path.suffix == ".mp4" or ".part" in path.name]
+
+
+def held(monkeypatch, name):
+    """Holds a step of a recording in its thread: an event for its begin, and one that lets it go on."""
+    began, goes_on = threading.Event(), threading.Event()
+    original = getattr(recordings, name)
+
+    def slow(*given):
+        began.set()
+        assert goes_on.wait(20)
+        return original(*given)
+
+    monkeypatch.setattr(recordings, name, slow)
+    return began, goes_on
+
+
+def test_a_recording_that_is_stopped_while_its_file_opens_leaves_none(
+    server, client, session, web, monkeypatch
+):
+    began, goes_on = held(monkeypatch, "_open")
+    made = client.post(f"{session}/recordings").json()["id"]
+    kept = server.service.sessions.get(session.rpartition("/")[2]).recordings
+    recording = kept._recordings[made]
+    client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
+    assert began.wait(20)
+    answers = []
+    stop = threading.Thread(target=lambda: answers.append(client.post(f"{session}/recordings/{made}/stop")))
+    stop.start()
+    web.wait_for(lambda: recording.task.cancelling(), "the stop")
+    goes_on.set()
+    stop.join(20)
+    assert code(answers[0]) == (409, "nothing_recorded")
+    assert not [path for path in server.folder.rglob("*") if ".part" in path.name]
+    assert not recording.sink._is_open
+
+
+def test_a_recording_that_is_stopped_and_deleted_at_once_is_written_to_no_more(
+    server, client, session, web, monkeypatch
+):
+    """However often its end is asked for, a frame that is being written comes before it."""
+    made = client.post(f"{session}/recordings").json()["id"]
+    kept = server.service.sessions.get(session.rpartition("/")[2]).recordings
+    recording = kept._recordings[made]
+    client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
+    web.wait_for(lambda: recording.frames, "a frame")
+    frames = recording.frames
+    began, goes_on = held(monkeypatch, "_write")
+    client.patch(f"{session}/live", json={"edits": {"yaw": 9}})
+    assert began.wait(20)
+    answers = []
+    asked = [
+        threading.Thread(target=lambda: answers.append(client.post(f"{session}/recordings/{made}/stop"))),
+        threading.Thread(target=lambda: answers.append(client.delete(f"{session}/recordings/{made}"))),
+    ]
+    for number, thread in enumerate(asked, 1):
+        thread.start()
+        web.wait_for(lambda: recording.task.cancelling() == number, "it to be asked")  # noqa: B023
+    time.sleep(0.1)
+    assert not recording.task.done()
+    assert recording.sink._is_open
+    goes_on.set()
+    for thread in asked:
+        thread.join(20)
+    assert {answer.status_code for answer in answers} <= {200, 204}
+    assert recording.frames == frames + 1
+    assert recording.problem is None
+
+
+def test_a_recording_that_is_deleted_while_its_session_ends_does_no_harm(server, web):
+    with server.client() as client:
+        session = web.open_session(client)
+    kept = server.service.sessions.get(session.rpartition("/")[2])
+
+    async def both():
+        kept.recordings.start()
+        closing = asyncio.create_task(kept.recordings.close())
+        await asyncio.sleep(0)
+        kept.recordings._recordings.clear()
+        await closing
+
+    server.run(both())
+    server.run(server.service.sessions.close(kept))

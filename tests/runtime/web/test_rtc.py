@@ -272,15 +272,27 @@ def test_the_size_of_a_key_frame_is_read_before_it_is_decoded():
 
 
 def test_a_frame_that_is_too_large_never_gets_into_the_decoders_queue():
-    cut = []
-    checked = rtc._Checked(1_000_000, lambda *size: cut.append(size))
+    cut: list[str] = []
+    checked = rtc._Checked(1_000_000, cut.append)
     small = key_frame(640, 480)
     large = small[:6] + (4096).to_bytes(2, "little") * 2 + small[10:]
     for content in (small, large):
         checked.put(("VP8", SimpleNamespace(data=content)))
     checked.put(None)
-    assert cut == [(4096, 4096)]
+    assert cut == ["frames of 4096x4096 pixels"]
     assert checked.qsize() == 2
+
+
+def test_a_peer_that_sends_faster_than_is_decoded_is_cut_off():
+    cut: list[str] = []
+    checked = rtc._Checked(1_000_000, cut.append)
+    for _ in range(rtc.MOST_UNDECODED):
+        checked.put(("VP8", SimpleNamespace(data=b"")))
+    assert cut == []
+    checked.put(("VP8", SimpleNamespace(data=b"")))
+    assert len(cut) == 1
+    checked.put(None)
+    assert checked.qsize() == rtc.MOST_UNDECODED + 1, "no more frames, but the end"
 
 
 def test_an_aiortc_that_decodes_in_another_way_is_not_taken_for_one_that_is_checked():
