@@ -123,6 +123,7 @@ def test_an_answer_that_is_never_read_ends_with_its_connection(web, monkeypatch,
         all_ended(running, web)
 
 
+@pytest.mark.timed
 def test_an_answer_that_is_read_slowly_comes_whole(web, monkeypatch):
     """However long that takes in all; it takes several times what an unread one is given."""
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 1.0)
@@ -207,3 +208,18 @@ def test_unfinished_tls_handshakes_of_one_address_are_bounded_and_make_room_when
         ]
         assert sum(ended_within(client, 0.1) for client in silent) >= 6
         web.wait_for(answered, "room", 6)
+
+
+@pytest.mark.parametrize("ask", [ASK * 40, UPGRADE])
+def test_with_tls_too_whoever_reads_nothing_is_cut_off(certificate, monkeypatch, web, ask):
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
+    trusted = ssl.create_default_context(cafile=certificate["tls_certificate"])
+    app = Application(size=2_000_000)
+    with (
+        serving(app, **certificate) as (running, port),
+        reluctant(port) as plain,
+        trusted.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+    ):
+        client.sendall(ask)
+        assert app.ended.wait(6)
+        all_ended(running, web)
