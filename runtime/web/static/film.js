@@ -18,6 +18,7 @@ export class Film {
   #job = null;
   #left = new AbortController();
   #failed = false;
+  #fetched = false;
 
   /** @param root the path of the session */
   constructor(api, root, name) {
@@ -31,6 +32,11 @@ export class Film {
   /** Whether somebody may still want it: it is ready or on its way. */
   get wanted() {
     return !this.#failed && !this.#left.signal.aborted;
+  }
+
+  /** Whether leaving the page would lose it. */
+  get unsaved() {
+    return this.wanted && !this.#fetched;
   }
 
   /** Leave the page and, where it is still there, the server; also in the middle of its upload. */
@@ -96,6 +102,7 @@ export class Film {
   async #save() {
     try {
       save(await this.#api.blob(`${this.#job}/file`), stamped("mp4"));
+      this.#fetched = true;
     } catch (error) {
       alertUser(error.message);
     }

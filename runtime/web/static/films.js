@@ -30,6 +30,11 @@ export class Films {
     this.#showDriving();
   }
 
+  /** Whether there are films that leaving the page would lose. */
+  get unsaved() {
+    return [...this.#films].some((film) => film.unsaved);
+  }
+
   /** The session is another one, which has no films; gives what was lost, in words. */
   forget() {
     const lost = [...this.#films].filter((film) => film.wanted).length;

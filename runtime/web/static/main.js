@@ -64,7 +64,10 @@ stage.addEventListener("state", () => {
   if (stage.state !== "on") clearMeter();
   render();
 });
-stage.addEventListener("lost", ({ detail }) => showProblem(detail));
+stage.addEventListener("lost", ({ detail }) => {
+  showProblem(detail);
+  showStill(); // the photo may have been changed while live
+});
 $("connection").addEventListener("change", () => stage.connect());
 $("camera").addEventListener("click", toggleCamera);
 $("reset").addEventListener("click", () => attempt(api.json("POST", `${session.path}/live/reset-pose`)));
@@ -73,6 +76,9 @@ addEventListener("hashchange", () => {
   if (!location.hash.startsWith("#token=")) return;
   api.token = takeToken(); // the printed address came into the open page, which the browser does not load anew for it
   if (connection.state === "refused") session.open();
+});
+addEventListener("beforeunload", (event) => {
+  if (session.id && (recorder.unsaved || films.unsaved)) event.preventDefault(); // the browser asks
 });
 addEventListener("pagehide", () => session.leave());
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());

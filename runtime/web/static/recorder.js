@@ -7,7 +7,7 @@ import { $, alertUser, counted, save, stamped, tell } from "./dom.js";
 
 const TICK_MS = 500;
 const LOOK_EVERY = 4; // ticks
-const LABELS = { idle: "Record", saving: "Saving…", unsaved: "Save again" };
+const LABELS = { idle: "Record", recording: "Stop", saving: "Saving…", unsaved: "Save again" };
 
 export class Recorder {
   #api;
@@ -24,6 +24,11 @@ export class Recorder {
     this.#api = api;
     this.#session = session;
     $("record").addEventListener("click", () => (this.#id ? this.stop() : this.#start()));
+  }
+
+  /** Whether there is a recording that leaving the page would lose. */
+  get unsaved() {
+    return this.#state !== "idle";
   }
 
   /** Whether there is something to record. */
@@ -81,8 +86,11 @@ export class Recorder {
     clearInterval(this.#timer);
     this.#ticks = 0;
     if (state === "recording") this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    $("record").setAttribute("aria-pressed", String(state === "recording"));
-    this.#label();
+    $("record").dataset.state = state;
+    $("record-text").textContent = LABELS[state];
+    if (state === "recording") $("record").setAttribute("aria-label", "Stop recording");
+    else $("record").removeAttribute("aria-label");
+    this.#showTime();
     this.#enable();
   }
 
@@ -91,14 +99,15 @@ export class Recorder {
   }
 
   #tick() {
-    this.#label();
+    this.#showTime();
     if (++this.#ticks % LOOK_EVERY === 0) this.#look();
   }
 
-  #label() {
+  /** Not part of the button's name, which would be read out again every second. */
+  #showTime() {
     const seconds = Math.floor((performance.now() - this.#began) / 1000);
     const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-    $("record-text").textContent = LABELS[this.#state] ?? `Stop ${time}`;
+    $("record-time").textContent = this.#state === "recording" ? ` ${time}` : "";
   }
 
   /** Save it where it has ended by itself. */

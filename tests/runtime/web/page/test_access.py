@@ -190,7 +190,7 @@ def test_all_text_stands_out_from_its_ground(on, visit, colours):
     page.locator("#jobs button", has_text="Save").wait_for(timeout=60_000)
     on.live(page)
     page.click("#record")
-    page.locator("#record[aria-pressed=true]").wait_for()
+    page.locator("#record[data-state=recording]").wait_for()
     assert page.evaluate(FAINT) == []
     on.shots(page, f"much_{colours}")
     page.evaluate("() => document.querySelector('#alert p').style.color = 'var(--bad-soft)'")

@@ -104,10 +104,18 @@ def test_a_camera_that_ends_by_itself_is_told_and_can_be_started_again(on, visit
     page, notes = visit()
     on.ready(page)
     on.live(page)
+    page.locator(".tile.photo", has_text="Grace Hopper").click()
+    page.locator('.tile.photo[aria-busy="true"]').wait_for()
+    page.locator('.tile.photo[aria-busy="true"]').wait_for(state="detached")
     page.evaluate(
         "() => document.querySelector('#preview').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))"
     )
     page.locator("#cover", has_text="The camera stopped").wait_for()
+    page.wait_for_timeout(1000)
+    standing = on.look(page)
     page.get_by_role("button", name="Try again").click()
     on.says(page, "Live")
+    page.click("#camera")
+    on.says(page, "Ready")
+    assert on.unlike(page, standing) < 3, "of the photo that was chosen while live"
     assert notes.errors == []

@@ -264,5 +264,7 @@ def test_the_description_of_the_api_can_be_had_with_a_token(on, serve, visit, tm
 def test_without_a_token_the_link_to_the_api_is_a_link(on, visit):
     page, _ = visit()
     on.ready(page)
-    page.get_by_role("link", name="HTTP API").click()
-    page.wait_for_url("**/api/openapi.json")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="HTTP API").click()
+    opened.value.wait_for_url("**/api/openapi.json")
+    assert page.locator('body[data-connection="open"]').is_visible(), "the page stays"

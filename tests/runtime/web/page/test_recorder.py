@@ -7,7 +7,16 @@ def recording(on, page):
     on.ready(page)
     on.live(page)
     page.click("#record")
-    page.locator("#record[aria-pressed=true]").wait_for()
+    page.locator("#record[data-state=recording]").wait_for()
+
+
+def leaving(page, web):
+    """Begin to leave the page; gives what the browser asked meanwhile. Whatever it asks, the page stays."""
+    asked = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.close(run_before_unload=True)
+    web.wait_for(lambda: page.wait_for_timeout(20) or asked, "the browser to ask")
+    return asked
 
 
 def length(download, folder):
@@ -57,3 +66,39 @@ def test_a_recording_that_cannot_be_fetched_is_not_forgotten(on, visit, server, 
     session = on.newest_session(server)
     web.wait_for(lambda: not session.recordings._recordings, "the server to delete it")
     assert notes.errors == []
+
+
+def test_the_button_that_ends_a_recording_keeps_its_name_while_the_time_runs(on, visit):
+    page, _ = visit()
+    recording(on, page)
+    names = page.evaluate(
+        """async () => {
+          const names = new Set();
+          const button = document.querySelector("#record");
+          const until = performance.now() + 1800;
+          while (performance.now() < until) {
+            const heard = [...button.childNodes].filter((node) => node.ariaHidden !== "true");
+            names.add(`${button.ariaLabel}: ${heard.map((node) => node.textContent).join("")}`);
+            await new Promise((done) => setTimeout(done, 50));
+          }
+          return [...names];
+        }"""
+    )
+    assert names == ["Stop recording: Stop"]
+    assert page.get_by_role("button", name="Stop recording").inner_text() in ("Stop 0:01", "Stop 0:02")
+    page.get_by_role("button", name="Stop recording").click()
+    page.get_by_role("button", name="Record", exact=True).wait_for()
+
+
+def test_a_recording_is_not_lost_by_leaving_without_a_question(on, visit, web):
+    page, notes = visit(accept_downloads=True)
+    recording(on, page)
+    assert leaving(page, web) == ["beforeunload"]
+    with page.expect_download():
+        page.click("#record")
+    page.locator("#record[data-state=idle]").wait_for()
+    assert notes.errors == []
+    page.on("dialog", lambda dialog: notes.errors.append(f"asked: {dialog.message}"))
+    page.reload()
+    on.ready(page)
+    assert notes.errors == [], "what is saved needs no question"

@@ -44,7 +44,7 @@ def test_a_whole_visit(on, visit, server, client, web, tmp_path, hopper):
     on.changes(page, before, 15)
 
     page.click("#record")
-    page.locator("#record[aria-pressed=true]").wait_for()
+    page.locator("#record[data-state=recording]").wait_for()
     time.sleep(1.5)
     with page.expect_download() as download:
         page.click("#record")
