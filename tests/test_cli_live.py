@@ -331,6 +331,7 @@ def test_a_run_with_keys_in_a_window_records_what_was_shown(models_home, display
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.timed
 def test_every_key_does_what_the_help_says(models_home, display, started, clip, tmp_path):
     """Seen on the screen, in what is said, and in the files."""
     if shutil.which("ffmpeg") is None:

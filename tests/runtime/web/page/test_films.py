@@ -123,7 +123,12 @@ def test_a_film_is_not_lost_by_leaving_without_a_question(on, visit, web):
     page, notes = visit(accept_downloads=True)
     on.ready(page)
     asked = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog):
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
 
     def leaves():
         """As a link or the way back does; a question is answered with no."""

@@ -13,7 +13,12 @@ def recording(on, page):
 def leaving(page, web):
     """Begin to leave the page; gives what the browser asked meanwhile. Whatever it asks, the page stays."""
     asked = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog):
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
     page.close(run_before_unload=True)
     web.wait_for(lambda: page.wait_for_timeout(20) or asked, "the browser to ask")
     return asked
