@@ -237,15 +237,15 @@ def run(
             measuring.join()
     drops = {**stats.status.drops, **stats.outputs_dropped}
     sys.stdout.write(f"dropped: {drops}\n")
-    return Soaked(done, drops, _recording_faults(stats, record, minutes * seconds))
+    return Soaked(done, drops, _recording_faults(stats, minutes * seconds))
 
 
-def _recording_faults(stats: LiveStats, record: Path, seconds: float) -> list[str]:
+def _recording_faults(stats: LiveStats, seconds: float) -> list[str]:
     """What is wrong with the recording: is it there, to its end, with its pictures?"""
     found = list(stats.faults)
-    if stats.recordings != (str(record),):
-        return [*found, f"recorded were {', '.join(stats.recordings) or 'no files'}; {record} was asked for"]
-    with VideoReader(record, limits=Limits(max_seconds=2 * seconds + 60)) as reader:
+    if len(stats.recordings) != 1:
+        return [*found, f"recorded were {', '.join(stats.recordings) or 'no files'}; one was asked for"]
+    with VideoReader(stats.recordings[0], limits=Limits(max_seconds=2 * seconds + 60)) as reader:
         frames, last = 0, 0.0
         for frame in reader:
             frames, last = frames + 1, frame.time

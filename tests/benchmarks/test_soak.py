@@ -104,6 +104,7 @@ def head(models_home, tmp_path, monkeypatch):
 
 def test_a_short_soak_measures_every_minute_and_its_recording(head, tmp_path, capsys):
     engines, clip = head
+    (tmp_path / "live.mp4").touch()  # of an earlier run: that stays as it is
     soaked = soak.run(engines, clip, 2, 128, tmp_path / "live.mp4", seconds=1.5)
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         "minute 1",
@@ -117,7 +118,7 @@ def test_a_short_soak_measures_every_minute_and_its_recording(head, tmp_path, ca
     assert 50 < minute.memory_mb < 3000
     assert 0 <= minute.others_percent <= 100
     assert soaked.recording == []
-    with VideoReader(tmp_path / "live.mp4") as reader:
+    with VideoReader(tmp_path / "live-2.mp4") as reader:
         assert len(list(reader)) > 10
 
 
