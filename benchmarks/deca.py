@@ -36,9 +36,8 @@ RESULTS = Path(__file__).parent / "results"
 GOALS = {"encode + decode": 35.0, "points": 0.5}  # ms, in bfloat16 on two cores
 _CALLS = {"encode": 5, "encode + decode": 5, "encode_detail": 5, "grid": 3}  # in a round
 _CALLS_SMALL = 20
-_BEFORE = {
-    "points after encode": "encode"
-}  # what runs, untimed, before a step, where it is not the step itself
+# What runs, untimed, before a step, where it is not the step itself.
+_BEFORE = {"points after encode": "encode"}
 _SETTLE = 100  # frames after which memory is expected to stay as it is
 Steps = dict[str, Callable[[], Any]]
 

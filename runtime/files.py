@@ -132,7 +132,8 @@ def _move(made: Path, name: Path) -> None:
         os.link(made, name)
     except FileExistsError:
         raise
-    except (OSError, NotImplementedError):  # a disk that has no links
+    except (OSError, NotImplementedError):
+        # This disk has no links; any other fault is met again here, and raised.
         name.open("xb").close()
         try:
             made.replace(name)
