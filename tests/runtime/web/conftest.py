@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # this folder's tests skip themselves where these are not ins
     import uvicorn
     from reenact.runtime.web.engines import EnginePool
     from reenact.runtime.web.service import Service
+    from reenact.runtime.web.sessions import Session
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +76,10 @@ class Running:
         folder = self.service.sessions._folder
         assert folder is not None
         return folder
+
+    def session(self, path: str) -> "Session":
+        """The session of that path, whose folder no session of another test is deleted from meanwhile."""
+        return self.service.sessions.get(path.rpartition("/")[2])
 
 
 @pytest.fixture(scope="session")

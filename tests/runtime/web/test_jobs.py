@@ -168,7 +168,7 @@ def test_a_program_may_be_silent_while_its_film_is_made(serve, web):
 def test_a_film_takes_no_more_pixels_than_videos_and_kept_photos_have(server, client, session):
     """A photo as it is uploaded may have ten times as many; no video may."""
     job = client.post(f"{session}/jobs", json=LONG).json()["id"]
-    wish = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[job].wish
+    wish = server.session(session).jobs._jobs[job].wish
     limits = server.service.settings.limits
     assert wish["max_pixels"] == max(limits.video_pixels, MAX_SIDE**2) < limits.photo_pixels / 9
 
@@ -203,7 +203,7 @@ def test_a_film_that_waits_keeps_its_photo_and_video(film, server, client, sessi
     client.delete(f"{session}/jobs/{first}")
     last = list(events(client, f"{session}/jobs/{second}"))[-1]
     assert (last["state"], last["problem"]) == ("done", None)
-    folder = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[second].folder
+    folder = server.session(session).jobs._jobs[second].folder
     web.wait_for(lambda: [path.name for path in folder.iterdir()] == ["film.mp4"], "only the film to be left")
 
 
@@ -214,5 +214,5 @@ def test_where_files_cannot_be_linked_a_film_has_copies(server, client, session,
     monkeypatch.setattr(os, "link", unsupported)
     photo = client.post(f"{session}/photos", content=hopper_jpeg).json()["id"]
     job = client.post(f"{session}/jobs", json={"photo": photo, "motion": "demo"}).json()["id"]
-    kept = server.service.sessions.get(session.rpartition("/")[2]).jobs._jobs[job]
+    kept = server.session(session).jobs._jobs[job]
     assert [path.read_bytes()[:4] for path in kept.uploads] == [b"\x89PNG"]

@@ -49,7 +49,7 @@ def test_a_change_is_answered_with_its_own_picture_however_slow_they_are(client,
 
 
 def test_a_late_picture_does_not_replace_a_newer_one(client, session, server):
-    live = server.service.sessions.get(session.rpartition("/")[2]).live
+    live = server.session(session).live
     client.patch(f"{session}/live", json={"edits": {"yaw": 15}})
     newest = live.newest
 
@@ -149,7 +149,7 @@ def test_capabilities_tell_what_may_be_asked_for(client):
 def test_what_ends_the_portrait_is_told_without_paths_and_the_next_change_brings_another(
     server, client, session, web
 ):
-    stage = server.service.sessions.get(session.rpartition("/")[2]).live._stage
+    stage = server.session(session).live._stage
     stage.live.announce("/home/somebody/films/a.mp4 is there already; try it with --overwrite")
     stage.live._error = ReenactError(
         "/home/ada/.cache/reenact/engines/ab12 is damaged; try it with --backend cpu"

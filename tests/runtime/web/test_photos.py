@@ -50,7 +50,7 @@ def test_only_pixels_are_kept_under_names_of_the_servers_own(server, client, ses
         headers={"Content-Disposition": 'attachment; filename="../../evil.jpg"'},
     )
     assert answer.status_code == 201
-    files = [path for path in server.folder.rglob("*") if path.is_file()]
+    files = [path for path in server.session(session).folder.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if secret in path.read_bytes()]
     assert not [path for path in files if "evil" in path.name or answer.json()["id"] in path.name]
@@ -58,13 +58,14 @@ def test_only_pixels_are_kept_under_names_of_the_servers_own(server, client, ses
 
 
 def test_a_photo_without_a_face_is_refused_and_not_kept(server, client, session):
-    before = len(list(server.folder.rglob("*")))
+    folder = server.session(session).folder
+    assert list(folder.iterdir()) == []
     noise = np.random.default_rng(1).integers(0, 255, (200, 300, 3)).astype(np.uint8)
     answer = upload(client, session, cv2.imencode(".png", noise)[1].tobytes())
     assert code(answer) == (422, "no_face")
     assert answer.json()["message"].startswith("No face found")
     assert len(client.get(f"{session}/photos").json()) == 2
-    assert len(list(server.folder.rglob("*"))) == before
+    assert list(folder.iterdir()) == []
 
 
 def test_what_is_no_photo_is_refused(client, session):

@@ -76,10 +76,11 @@ def test_recordings_are_bounded_in_number_and_length(serve, web):
 
 def test_a_recording_that_goes_on_ends_with_its_session(server, client, web):
     session = web.open_session(client)
+    folder = server.session(session).folder
     client.post(f"{session}/recordings")
     client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
     assert client.delete(session).status_code == 204
-    assert not [path for path in server.folder.rglob("*") if path.suffix == ".mp4" or ".part" in path.name]
+    assert not folder.exists()
 
 
 def held(monkeypatch, name):
@@ -101,8 +102,8 @@ def test_a_recording_that_is_stopped_while_its_file_opens_leaves_none(
 ):
     began, goes_on = held(monkeypatch, "_open")
     made = client.post(f"{session}/recordings").json()["id"]
-    kept = server.service.sessions.get(session.rpartition("/")[2]).recordings
-    recording = kept._recordings[made]
+    kept = server.session(session)
+    recording = kept.recordings._recordings[made]
     client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
     assert began.wait(20)
     answers = []
@@ -112,7 +113,7 @@ def test_a_recording_that_is_stopped_while_its_file_opens_leaves_none(
     goes_on.set()
     stop.join(20)
     assert code(answers[0]) == (409, "nothing_recorded")
-    assert not [path for path in server.folder.rglob("*") if ".part" in path.name]
+    assert not [path for path in kept.folder.rglob("*") if ".part" in path.name]
     assert not recording.sink._is_open
 
 
@@ -121,7 +122,7 @@ def test_a_recording_that_is_stopped_and_deleted_at_once_is_written_to_no_more(
 ):
     """However often its end is asked for, a frame that is being written comes before it."""
     made = client.post(f"{session}/recordings").json()["id"]
-    kept = server.service.sessions.get(session.rpartition("/")[2]).recordings
+    kept = server.session(session).recordings
     recording = kept._recordings[made]
     client.patch(f"{session}/live", json={"edits": {"yaw": 5}})
     web.wait_for(lambda: recording.frames, "a frame")
@@ -151,7 +152,7 @@ def test_a_recording_that_is_stopped_and_deleted_at_once_is_written_to_no_more(
 def test_a_recording_that_is_deleted_while_its_session_ends_does_no_harm(server, web):
     with server.client() as client:
         session = web.open_session(client)
-    kept = server.service.sessions.get(session.rpartition("/")[2])
+    kept = server.session(session)
 
     async def both():
         kept.recordings.start()

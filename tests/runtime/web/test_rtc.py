@@ -221,7 +221,7 @@ def test_frames_of_another_size_are_followed(server, client, session, camera_fra
         viewer.camera.frames = upright
         before = len(viewer.pictures)
         await viewer.until(lambda: len(viewer.pictures) > before + 20)
-        live = server.service.sessions.get(session.rpartition("/")[2]).live
+        live = server.session(session).live
         await viewer.until(lambda: live._stage.live.status.input_size == (360, 480))
 
     viewing(server.url, session, camera_frames, work)
