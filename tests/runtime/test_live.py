@@ -407,16 +407,20 @@ def test_a_machine_that_is_too_slow_makes_smaller_pictures_and_shows_the_same_si
 
 
 def test_closing_frees_the_portrait_and_ends_the_threads(room):
-    before = threading.active_count()
+    before = set(threading.enumerate())
+
+    def begun():
+        return [thread.name for thread in threading.enumerate() if thread not in before]
+
     live = room()
     live.photo(red=11)
     live.calibrate()
     portrait = weakref.ref(live.session._portraits.current.portrait)
-    assert threading.active_count() == before + 3
+    assert len(begun()) == 3
     live.session.close()
     live.session.close()
     gc.collect()
-    assert threading.active_count() == before
+    assert begun() == []
     assert portrait() is None
     assert live.session.newest(None, 0.01) is None
     assert live.session.status.state == "closed"
