@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import ReenactError
 from .files import free_name
+from .garbage import loaded_objects_unscanned
 from .live import LATENCY_S, LiveSession, Presented, Status
 from .media.camera import CameraFeed
 from .meters import Percentiles, Recent
@@ -102,12 +103,13 @@ class LiveLoop:
         cannot be used; `stats` tells what was done all the same.
         """
         try:
-            self._fan_out.start()
-            self._session.set_photo(self._photos[0])
-            if self._record_as is not None:
-                self._start_recording(self._record_as)
-            while not self._over(seconds, stop):
-                self._step()
+            with loaded_objects_unscanned():
+                self._fan_out.start()
+                self._session.set_photo(self._photos[0])
+                if self._record_as is not None:
+                    self._start_recording(self._record_as)
+                while not self._over(seconds, stop):
+                    self._step()
         except KeyboardInterrupt:
             self._interrupted = True
         finally:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from ...errors import ReenactError
+from ..garbage import loaded_objects_unscanned
 from .engines import EnginePool
 from .guard import Guard
 from .jobs import JobQueue
@@ -46,7 +47,8 @@ class Service:
         except ReenactError as error:  # told to every client that opens a session, too
             _log.error("the tracker cannot run: %s", error)
         try:
-            yield
+            with loaded_objects_unscanned():
+                yield
         finally:
             await self.sessions.stop()
             await self.guard.close()

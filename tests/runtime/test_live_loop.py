@@ -1,5 +1,6 @@
 """The loop that shows a live session: keys, preview, outputs, and how it ends."""
 
+import gc
 import threading
 import time
 from types import SimpleNamespace
@@ -291,6 +292,13 @@ def test_what_closing_takes_is_not_among_its_seconds(stage, monkeypatch):
     stats = loop.run(seconds=0.2)
     assert 0.2 <= stats.seconds < 0.8
     assert loop.stats.seconds == stats.seconds
+
+
+def test_the_collector_passes_over_what_was_loaded_while_it_runs(stage):
+    frozen = []
+    stage.loop(("i", lambda: frozen.append(gc.get_freeze_count()) or len(stage.window.shown) > 3)).run()
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_nothing_is_shown_in_a_window_that_was_closed(stage):
