@@ -1,12 +1,30 @@
-"""How busy the processor's cores are with programs other than this one and those that it started. Linux only."""
+"""What the machine keeps from a measured program: cores that are busy with others, and time in which nothing ran.
+
+Linux only.
+"""
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
-__all__ = ["OthersLoad", "available", "busy_and_idle_seconds"]
+from ..runtime.closing import Closing
+
+__all__ = ["MachinePauses", "OthersLoad", "available", "busy_and_idle_seconds"]
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+LATE_S = 0.03  # that much later than it asked for a process is woken by a machine that was only busy
+_SLEEPER = f"""
+import select, sys, time
+before = time.perf_counter()
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    now = time.perf_counter()
+    if now - before > 0.005 + {LATE_S}:
+        print(before, now, flush=True)
+    before = now
+"""
 
 
 def available() -> bool:
@@ -20,6 +38,42 @@ def busy_and_idle_seconds() -> tuple[float, float]:
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
     return (user + nice + system + irq + soft + steal) / _TICKS, (idle + wait) / _TICKS
+
+
+class MachinePauses(Closing):
+    """When nothing ran: begins to look when made; a process of its own that only sleeps and is woken late notes it.
+
+    A program that stands still at that very time was stopped by the machine; one that does alone, by itself.
+    """
+
+    def __init__(self) -> None:
+        self._pauses: list[tuple[float, float]] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-c", _SLEEPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is not for it; it ends when nobody holds its input any more
+        )
+        self._reading = threading.Thread(target=self._read, name="reenact-pauses", daemon=True)
+        self._reading.start()
+
+    def within(self, begin: float, end: float) -> float:
+        """Seconds in which nothing ran, of those from `begin` to `end` by time.perf_counter()."""
+        return sum(max(0.0, min(end, until) - max(begin, since)) for since, until in list(self._pauses))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._reading.join()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            since, until = map(float, line.split())
+            self._pauses.append((since, until))
 
 
 class OthersLoad:

@@ -4,8 +4,9 @@
 what `reenact live` runs, with a recording; in place of the window, unless it is asked for, something that shows
 nothing. Without a clip the project films its own moving head. Ends with 1 where memory has grown by more than 20 MB
 since the first minute, the 95th percentile of latency in the last minute is over that of the second by more than
-20 %, two pictures came more than 250 ms apart, or the recording is not whole. Needs Linux, which tells how much memory
-a process has.
+20 %, two pictures came more than 250 ms apart, or the recording is not whole. Time in which the machine itself stood
+still, so that a process that only sleeps was not woken either, is told and taken off a gap before it is judged. Needs
+Linux, which tells how much memory a process has.
 """
 
 import argparse
@@ -15,10 +16,11 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from ..runtime.media.reader import VideoReader
 from ..runtime.media.writer import open_writer
 from ..runtime.moving_head import MovingHead
 from ..runtime.window import PreviewWindow, Window
+from .load import MachinePauses, OthersLoad
 
 __all__ = ["Minute", "Minutes", "Soaked", "faults", "main", "markdown", "run"]
 
@@ -53,6 +56,7 @@ class Minute:
     latency_p50_ms: float
     latency_p95_ms: float
     longest_gap_ms: float  # between two pictures
+    longest_own_gap_ms: float  # without the time in which the machine stood still
     memory_mb: float  # at its end
     step: int  # of degradation, at its end
     others_percent: float  # of all cores' time: what other programs took
@@ -72,10 +76,10 @@ def faults(minutes: Sequence[Minute]) -> list[str]:
             f"p95 of latency is {drift:.2f} times that of the second minute; other programs took "
             f"{minutes[-1].others_percent:.0f} % of the processor's time, {minutes[1].others_percent:.0f} % then"
         )
-    worst = max(minutes[1:], key=lambda minute: minute.longest_gap_ms)
-    if worst.longest_gap_ms > LONGEST_GAP_MS:
+    worst = max(minutes[1:], key=lambda minute: minute.longest_own_gap_ms)
+    if worst.longest_own_gap_ms > LONGEST_GAP_MS:
         found.append(
-            f"two pictures came {worst.longest_gap_ms:.0f} ms apart; other programs took "
+            f"two pictures came {worst.longest_own_gap_ms:.0f} ms apart; other programs took "
             f"{worst.others_percent:.0f} % of the processor's time in that minute"
         )
     return found
@@ -86,15 +90,17 @@ def markdown(minutes: Sequence[Minute], machine: str) -> str:
     lines = [
         f"{machine}; {len(minutes)} minutes.",
         "",
-        "| minute | pictures | latency p50, ms | p95, ms | longest gap, ms | memory, MB | others, % of the cores |",
-        "| --- |" + " --- |" * 6,
+        "| minute | pictures | latency p50, ms | p95, ms | longest gap, ms | without the machine's pauses, ms "
+        "| memory, MB | others, % of the cores |",
+        "| --- |" + " --- |" * 7,
     ]
     for number, minute in enumerate(minutes, 1):
         if number > 2 and number % 5 and number != len(minutes):
             continue
         lines.append(
             f"| {number} | {minute.pictures} | {minute.latency_p50_ms:.0f} | {minute.latency_p95_ms:.0f} "
-            f"| {minute.longest_gap_ms:.0f} | {minute.memory_mb:.0f} | {minute.others_percent:.0f} |"
+            f"| {minute.longest_gap_ms:.0f} | {minute.longest_own_gap_ms:.0f} | {minute.memory_mb:.0f} "
+            f"| {minute.others_percent:.0f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -117,15 +123,6 @@ def _film_moving_head(engines: Engines, path: Path) -> None:
 def _memory_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _processor_time() -> tuple[float, float, float]:
-    """Seconds of all cores since the machine started: all, busy, busy for this process."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    idle = ticks[3] + ticks[4]
-    second = os.sysconf("SC_CLK_TCK")
-    own = os.times()
-    return sum(ticks) / second, (sum(ticks) - idle) / second, own.user + own.system
 
 
 def _remark(line: str) -> None:
@@ -163,28 +160,29 @@ class _Watched(LiveSession):
 class Minutes:
     """Measures minute after minute. A gap counts in the minute in which it ends, or goes on, wherever it began."""
 
-    def __init__(self) -> None:
+    def __init__(self, stood_still: Callable[[float, float], float]) -> None:
+        """`stood_still` tells for how many seconds from one time to another the machine did."""
+        self._stood_still = stood_still
         self._last: float | None = None
-        self._before = _processor_time()
+        self._others = OthersLoad()
 
     def next(self, seen: Sequence[tuple[float, float]], now: float, step: int) -> Minute:
         """The minute that ends `now`, with the pictures `seen` in it: when, and their latency, in seconds."""
         times = [*(() if self._last is None else (self._last,)), *(time for time, _ in seen)]
         self._last = times[-1] if times else None
-        gaps = np.diff([*times, now]) if times else np.array([np.inf])
+        gaps = list(pairwise([*times, now])) if times else [(-np.inf, now)]
         latencies = [latency for _, latency in seen]
         p50, p95 = 1000 * np.percentile(latencies, (50, 95)) if latencies else (np.inf, np.inf)
-        used = _processor_time()
-        whole, busy, own = (after - then for after, then in zip(used, self._before, strict=True))
-        self._before = used
+        others, self._others = self._others, OthersLoad()
         return Minute(
             len(seen),
             round(float(p50), 2),
             round(float(p95), 2),
-            round(1000 * float(gaps.max()), 1),
+            round(1000 * max(end - begin for begin, end in gaps), 1),
+            round(1000 * max(end - begin - self._stood_still(begin, end) for begin, end in gaps), 1),
             round(_memory_mb(), 1),
             step,
-            round(100 * max(0.0, busy - own) / max(whole, 1e-9), 1),
+            round(100 * others.cores / (os.cpu_count() or 1), 1),
         )
 
 
@@ -210,7 +208,7 @@ def run(
     """Play `clip` for so many minutes of `seconds`, `side` x `side` pixels, and record it; prints a line for each."""
     done: list[Minute] = []
     stop = threading.Event()
-    with _Watched(engines, (side, side)) as session:
+    with _Watched(engines, (side, side)) as session, MachinePauses() as pauses:
         loop = LiveLoop(
             session,
             lambda: CameraFeed(partial(FileInput, clip, loop=True), session.offer, session.announce),
@@ -220,7 +218,7 @@ def run(
         )
 
         def measure() -> None:
-            measured = Minutes()
+            measured = Minutes(pauses.within)
             while len(done) < minutes and not stop.wait(seconds):
                 seen = [session.seen.popleft() for _ in range(len(session.seen))]
                 done.append(measured.next(seen, session.clock(), session.status.step))

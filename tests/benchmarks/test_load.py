@@ -1,5 +1,6 @@
 """How much other programs use is told apart from one's own."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -37,3 +38,19 @@ def test_what_others_use_counts(monkeypatch):
     with child_that_worked():
         seconds = others.cores * (time.monotonic() - others._began)
     assert seconds > 0.5
+
+
+def test_a_machine_that_runs_has_no_long_pauses_and_one_process_that_was_stopped_noted_it():
+    with load.MachinePauses() as pauses:
+        began = time.perf_counter()
+        time.sleep(0.3)
+        quiet = time.perf_counter()
+        pauses._process.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        pauses._process.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        ended = time.perf_counter()
+    assert pauses.within(began, quiet) < 0.25
+    assert 0.3 < pauses.within(quiet, quiet + 0.5) <= 0.5
+    assert pauses.within(began, ended) < 1.0
+    assert pauses._process.returncode == 0
