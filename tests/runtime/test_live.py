@@ -111,6 +111,9 @@ def test_the_newest_frame_wins_and_the_others_are_counted(room):
             lambda wanted=number + 1: sum(s.looks for s in live.engines.tracker.siblings) >= wanted,
             "tracking",
         )
+        until(
+            lambda wanted=number: live.session.status.drops.get("animating was busy", 0) == wanted, "a drop"
+        )
     last = live.captured
     going.set()
     picture = until(lambda: live.session.newest(1, 0.1), "a picture")

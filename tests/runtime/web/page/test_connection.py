@@ -197,7 +197,7 @@ def test_what_went_with_the_place_is_told(on, serve, visit, web, tmp_path, hoppe
         page.locator("#alert", has_text="was deleted: 1 photo and 1 film.").wait_for()
         on.shots(page, "lost")
         on.ready(page)
-        assert page.locator(".tile.photo").count() == 2
+        web.wait_for(lambda: page.locator(".tile.photo").count() == 2, "the photos of the new place")
         assert page.locator("#jobs li").count() == 0
         assert notes.errors == []
 
@@ -242,8 +242,8 @@ def test_a_session_that_refuses_the_settings_gets_photos_and_camera_all_the_same
         page.locator("#alert", has_text="These settings cannot be had.").wait_for()
         page.locator("#alert", has_text="was deleted: 1 photo.").wait_for()
         page.locator(".tile.photo .remove").wait_for(state="detached")
+        page.wait_for_function("() => document.querySelector('#slider-smoothing').value === '1'")
         on.says(page, "Live")
-        assert page.locator("#slider-smoothing").input_value() == "1"
         page.click("#camera")
         on.says(page, "Ready")
         assert notes.errors == []
