@@ -233,7 +233,11 @@ def run(
         finally:
             stop.set()
             measuring.join()
-    drops = {**stats.status.drops, **stats.outputs_dropped}
+    missed = {
+        "the recording" if output in stats.recordings else output: count
+        for output, count in stats.outputs_dropped.items()
+    }
+    drops = {**stats.status.drops, **missed}
     sys.stdout.write(f"dropped: {drops}\n")
     return Soaked(done, drops, _recording_faults(stats, minutes * seconds))
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from reenact import cli, cli_live
-from reenact.errors import LimitError, ReenactError
+from reenact.errors import ReenactError
 from reenact.runtime import assets, camera_choice, engine, engines, live, live_loop, models, outputs, window
 from reenact.runtime.live_loop import LiveStats
 from reenact.runtime.media import camera
@@ -103,7 +103,7 @@ def test_without_a_gpu_it_says_once_where_networks_run(calls, monkeypatch):
 
 def test_options_reach_what_they_are_for(calls, tmp_path):
     done = run(
-        *("a.jpg", "b.jpg", "--camera", "1", "--record", tmp_path / "out.mp4", "--virtual-camera"),
+        *("a.jpg", "b.jpg", "--camera", "test", "--record", tmp_path / "out.mp4", "--virtual-camera"),
         *("--size", "320x240", "--resolution", "640x480", "--fps", "25", "--no-mjpeg", "--whole", "--mirror"),
         *("--strength", "0.5", "--smoothing", "2", "--seconds", "9", "--no-mark", "--max-pixels", "99"),
     )
@@ -172,10 +172,22 @@ def test_misuse_is_refused_with_code_2(calls, arguments, message):
 
 def test_the_largest_picture_is_that_of_the_driving_too(calls, tmp_path):
     cv2.imwrite(str(tmp_path / "driving.png"), np.zeros((10, 10, 3), np.uint8))
-    assert run("--camera", tmp_path / "driving.png", "--max-pixels", "99").exit_code == 0
-    feed_of = calls["LiveLoop"][0].args[1]
-    with pytest.raises(LimitError, match="allow it with --max-pixels 100"):
-        feed_of().args[0]()
+    done = run("--camera", tmp_path / "driving.png", "--max-pixels", "99")
+    assert done.exit_code == 1
+    assert "allow it with --max-pixels 100" in " ".join(done.output.split())
+    assert run("--camera", tmp_path / "driving.png", "--max-pixels", "100").exit_code == 0
+
+
+@pytest.mark.parametrize("choice", ["77", "no such camera", "broken.mp4"])
+def test_a_camera_that_cannot_be_is_told_before_anything_is_loaded_or_recorded(
+    calls, tmp_path, monkeypatch, choice
+):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.mp4").write_bytes(b"no film")
+    done = run("--camera", choice, "--record", "out.mp4")
+    assert done.exit_code == 1
+    assert f"{choice}: " in done.output
+    assert not {"Engines", "LiveLoop", "PreviewWindow"} & set(calls)
 
 
 def test_an_address_needs_to_be_allowed(calls):

@@ -86,43 +86,50 @@ def choose_input(
 ) -> OpenInput:
     """What opens the input that `choice` names: a number, a device, an address, a file, or a part of a camera's name.
 
-    Raises MediaError where it names an address whose host is not allowed; what is opened raises it where the name
-    fits nothing or more than one camera, or a file that is beyond `limits`. A camera that was named may come back under
-    another number.
+    Raises MediaError where the name fits nothing or more than one camera, a camera that cannot be used, a file that
+    cannot be read or is beyond `limits`, or an address whose host is not allowed. What is returned looks anew and
+    raises likewise: a camera that was named may come back under another number.
     """
     if "://" in choice:
         return partial(UrlInput, check_url(choice, allowed_hosts))
-    if choice.isascii() and choice.isdecimal():
-        return lambda: _opened(_numbered(int(choice), cameras()), request)
     path = Path(choice)
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return lambda: _opened(_named(choice, cameras()), request)
+    is_number = choice.isascii() and choice.isdecimal()
+    if is_number or not path.exists():
+        find = partial(_numbered, int(choice)) if is_number else partial(_named, choice)
+        find(cameras())
+        return lambda: _opened(find(cameras()), request)
+    mode = path.stat().st_mode
     if stat.S_ISCHR(mode):
         return partial(DeviceInput, os.fspath(path), request, name=choice)
-    return partial(FileInput, path, loop=loop, limits=limits)
+    opened = partial(FileInput, path, loop=loop, limits=limits)
+    if not stat.S_ISFIFO(mode):  # which gives what it has once
+        opened().close()
+    return opened
 
 
 def _opened(camera: CameraInfo, request: CameraRequest) -> Input:
-    if camera.problem:
-        raise MediaError(f"--camera {camera}")
     return DeviceInput(camera.device, request, name=str(camera))
 
 
 def _numbered(number: int, cameras: list[CameraInfo]) -> CameraInfo:
     for camera in cameras:
         if camera.index == number:
-            return camera
+            return _usable(camera)
     raise MediaError(f"--camera {number}: there is no such camera; {_there_are(cameras)}")
 
 
 def _named(name: str, cameras: list[CameraInfo]) -> CameraInfo:
     found = [camera for camera in cameras if name.lower() in camera.name.lower()]
     if len(found) == 1:
-        return found[0]
+        return _usable(found[0])
     what = "no file and no camera" if not found else "more than one camera"
     raise MediaError(f"--camera {name}: {what} of that name; {_there_are(cameras)}")
+
+
+def _usable(camera: CameraInfo) -> CameraInfo:
+    if camera.problem:
+        raise MediaError(f"--camera {camera}")
+    return camera
 
 
 def _there_are(cameras: list[CameraInfo]) -> str:

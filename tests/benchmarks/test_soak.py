@@ -138,6 +138,8 @@ def test_a_short_soak_measures_every_minute_and_its_recording(head, tmp_path, ca
     assert 0 < minute.latency_p50_ms <= minute.latency_p95_ms
     assert minute.longest_gap_ms >= 1000 / 31
     assert 50 < minute.memory_mb < 3000
+    assert "the recording" in soaked.drops
+    assert not [cause for cause in soaked.drops if str(tmp_path) in cause]
     assert 0 <= minute.others_percent <= 100
     assert soaked.recording == []
     with VideoReader(tmp_path / "live-2.mp4") as reader:

@@ -83,6 +83,29 @@ def test_a_file_is_played_as_a_camera(tmp_path, make_video, shades):
     made.close()
 
 
+def test_a_named_camera_is_looked_for_anew_each_time_it_is_opened(monkeypatch):
+    """It may come back under another number, or not at all."""
+    monkeypatch.setattr(module, "DeviceInput", MadeDevice)
+    here = list(CAMERAS)
+    opens = choose_input(
+        "integrated", CameraRequest(), loop=True, allowed_hosts=[], cameras=lambda: list(here)
+    )
+    here[0] = CameraInfo("/dev/video5", 5, "Integrated Camera", ())
+    assert opens().name == "5 (Integrated Camera)"
+    here.clear()
+    with pytest.raises(MediaError, match="no file and no camera of that name"):
+        opens()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_opened_before_its_time(tmp_path):
+    """What it gives comes once; and opening waits until there is something."""
+    os.mkfifo(tmp_path / "pipe")
+    assert isinstance(
+        choose_input(str(tmp_path / "pipe"), CameraRequest(), loop=False, allowed_hosts=[]), partial
+    )
+
+
 def test_a_file_is_read_up_to_the_limit_that_is_given_however_long_it_plays(tmp_path, make_video, shades):
     path = tmp_path / "film.mp4"
     make_video(path, shades(3))
