@@ -18,6 +18,7 @@ from .rates import address_key
 from .refusals import Problem
 
 __all__ = [
+    "CLOSING_SECONDS",
     "HEAD_SECONDS",
     "MOST_AN_ADDRESS",
     "MOST_CONNECTIONS",
@@ -31,6 +32,8 @@ HEAD_SECONDS = 10
 """For which a connection may be open without the head of a request having come whole, and a TLS handshake may take."""
 UNREAD_SECONDS = 30
 """For which a client may take nothing of what waits for it."""
+CLOSING_SECONDS = 120
+"""For which a client with TLS may read what was sent before the end, and confirm that."""
 MOST_CONNECTIONS = 256
 MOST_AN_ADDRESS = 128
 """Far more than the pages of all sessions need, since behind a proxy all are of one address."""
@@ -106,13 +109,13 @@ class _Read(asyncio.Protocol):
 
     def _watch_reader(self) -> None:
         """Time runs where writing waits, or closing does; in neither case is anything added to what is unread."""
-        unread = self.transport.get_write_buffer_size()
+        unread = _unread(self.transport)
         if unread and self._unread_timer is None and (self._paused or self.transport.is_closing()):
             self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._still_unread, unread)
 
     def _still_unread(self, before: int) -> None:
         self._unread_timer = None
-        if self.transport.get_write_buffer_size() >= before:
+        if _unread(self.transport) >= before:
             self.transport.abort()
         else:
             self._watch_reader()
@@ -121,6 +124,12 @@ class _Read(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
+
+
+def _unread(transport: asyncio.Transport) -> int:
+    """Bytes that the system has not taken; with TLS also those beneath it, which asyncio does not count in."""
+    beneath = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return transport.get_write_buffer_size() + (0 if beneath is None else beneath.get_write_buffer_size())
 
 
 class WebSocketConnection(_Read, WebSocketsSansIOProtocol):

@@ -12,7 +12,14 @@ from starlette.types import ASGIApp
 
 from ...errors import ReenactError
 from .app import create_app
-from .connections import HEAD_SECONDS, MOST_CONNECTIONS, Connection, Listener, WebSocketConnection
+from .connections import (
+    CLOSING_SECONDS,
+    HEAD_SECONDS,
+    MOST_CONNECTIONS,
+    Connection,
+    Listener,
+    WebSocketConnection,
+)
 from .service import Service
 from .settings import ServeSettings, public_name
 
@@ -78,15 +85,17 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         if self.config.is_ssl:
-            _limit_handshakes(asyncio.get_running_loop())
+            _limit_tls(asyncio.get_running_loop())
         await super().startup(sockets)
         if self.started:
             self._tell_started()
 
 
-def _limit_handshakes(loop: Any) -> None:
-    """asyncio gives a TLS handshake a minute, and uvicorn has no word for it."""
-    loop.create_server = functools.partial(loop.create_server, ssl_handshake_timeout=HEAD_SECONDS)
+def _limit_tls(loop: Any) -> None:
+    """asyncio gives a TLS handshake a minute and its end 30 seconds, and uvicorn has no words for them."""
+    loop.create_server = functools.partial(
+        loop.create_server, ssl_handshake_timeout=HEAD_SECONDS, ssl_shutdown_timeout=CLOSING_SECONDS
+    )
 
 
 def _family(host: str) -> socket.AddressFamily:

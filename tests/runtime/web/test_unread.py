@@ -123,22 +123,6 @@ def test_an_answer_that_is_never_read_ends_with_its_connection(web, monkeypatch,
         all_ended(running, web)
 
 
-@pytest.mark.timed
-def test_an_answer_that_is_read_slowly_comes_whole(web, monkeypatch):
-    """However long that takes in all; it takes several times what an unread one is given."""
-    monkeypatch.setattr(connections, "UNREAD_SECONDS", 1.0)
-    app = Application(size=65_536, pieces=24)
-    with serving(app) as (_, port), reluctant(port) as client:
-        client.sendall(ASK)
-        began, read = time.monotonic(), 0
-        while read < app.size * app.pieces:
-            got = len(client.recv(8192))
-            assert got, f"ended after {read} bytes"
-            read += got
-            time.sleep(4 * got / (app.size * app.pieces))
-        assert time.monotonic() - began > 3
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Files of a certificate for 127.0.0.1 and its key."""
@@ -166,6 +150,33 @@ def certificate(tmp_path_factory):
     return {"tls_certificate": folder / "cert.pem", "tls_key": folder / "key.pem"}
 
 
+def secured(client, certificate):
+    """`client` with TLS, when it is entered."""
+    trusted = ssl.create_default_context(cafile=certificate["tls_certificate"])
+    return trusted.wrap_socket(client, server_hostname="127.0.0.1")
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_answer_that_is_read_slowly_comes_whole(certificate, monkeypatch, tls):
+    """However long that takes in all; it takes several times what an unread one is given."""
+    monkeypatch.setattr(connections, "UNREAD_SECONDS", 1.0)
+    app = Application(size=65_536, pieces=24)
+    with (
+        serving(app, **(certificate if tls else {})) as (_, port),
+        reluctant(port) as plain,
+        secured(plain, certificate) if tls else plain as client,
+    ):
+        client.sendall(ASK)
+        began, read = time.monotonic(), 0
+        while read < app.size * app.pieces:
+            got = len(client.recv(8192))
+            assert got, f"ended after {read} bytes"
+            read += got
+            time.sleep(4 * got / (app.size * app.pieces))
+        assert time.monotonic() - began > 3
+
+
 def ended_within(client, seconds):
     client.settimeout(seconds)
     try:
@@ -190,13 +201,12 @@ def test_unfinished_tls_handshakes_of_one_address_are_bounded_and_make_room_when
 ):
     monkeypatch.setattr(server, "HEAD_SECONDS", 2.0)
     monkeypatch.setattr(connections, "MOST_AN_ADDRESS", 4)
-    trusted = ssl.create_default_context(cafile=certificate["tls_certificate"])
 
     def answered():
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
-            trusted.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+            secured(plain, certificate) as client,
         ):
             client.sendall(ASK)
             return client.recv(12) == b"HTTP/1.1 200"
@@ -213,12 +223,11 @@ def test_unfinished_tls_handshakes_of_one_address_are_bounded_and_make_room_when
 @pytest.mark.parametrize("ask", [ASK * 40, UPGRADE])
 def test_with_tls_too_whoever_reads_nothing_is_cut_off(certificate, monkeypatch, web, ask):
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
-    trusted = ssl.create_default_context(cafile=certificate["tls_certificate"])
     app = Application(size=2_000_000)
     with (
         serving(app, **certificate) as (running, port),
         reluctant(port) as plain,
-        trusted.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+        secured(plain, certificate) as client,
     ):
         client.sendall(ask)
         assert app.ended.wait(6)
