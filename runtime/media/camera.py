@@ -91,7 +91,7 @@ def choose_input(
     raises likewise: a camera that was named may come back under another number.
     """
     if "://" in choice:
-        return partial(UrlInput, check_url(choice, allowed_hosts))
+        return partial(UrlInput, check_url(choice, allowed_hosts), limits=limits)
     path = Path(choice)
     is_number = choice.isascii() and choice.isdecimal()
     if is_number or not path.exists():

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from ...errors import MediaError
 from .inputs import DAMAGED, LATE_S, MOST_DAMAGED, Captured
-from .limits import DEFAULT_LIMITS
+from .limits import DEFAULT_LIMITS, Limits
 from .picture import FrameConverter
 
 __all__ = ["UrlInput", "check_url"]
@@ -38,17 +38,26 @@ class UrlInput:
 
     asked = ""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """`url` as `check_url` has passed it. Raises MediaError where it cannot be opened."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`url` as `check_url` has passed it. Raises MediaError where it cannot be opened.
+
+        Pictures beyond `limits` are refused when they are read; those of a stream's length do not count.
+        """
         self.name = _without_password(url)
         self.lost: Counter[str] = Counter()
         self._stopped = threading.Event()
         self._clock = clock
         with ExitStack() as opened:
-            container = opened.enter_context(_connected(url, self.name))
+            container = opened.enter_context(_connected(url, self.name, limits))
             stream = _video_stream(container, self.name)
             self._converter = FrameConverter(
-                Path(self.name), DEFAULT_LIMITS, stream.sample_aspect_ratio or Fraction(1)
+                Path(self.name), limits, stream.sample_aspect_ratio or Fraction(1)
             )
             self._is_film = bool(container.duration and container.duration > 0)
             self._frames = _decoded(container, stream)
@@ -96,7 +105,7 @@ class UrlInput:
         self._opened.close()
 
 
-def _connected(url: str, name: str) -> InputContainer:
+def _connected(url: str, name: str, limits: Limits) -> InputContainer:
     """The stream at an address; MediaError where it cannot be opened."""
     parts = urlsplit(url)
     options = {
@@ -106,7 +115,7 @@ def _connected(url: str, name: str) -> InputContainer:
         "format_whitelist": "rtsp,mpjpeg,jpeg_pipe,mjpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,flv",
         "max_redirects": "0",
         "rtsp_transport": "tcp",
-        "max_pixels": str(DEFAULT_LIMITS.max_pixels),
+        "max_pixels": str(limits.max_pixels),
     }
     began = time.monotonic()
     try:
@@ -201,6 +210,11 @@ def check_url(url: str, allowed: list[str]) -> str:
             f"{_without_password(url)}: streams come by {', '.join(_PROTOCOLS)}, not by {parts.scheme[:20]!r}"
         )
     if host not in {name.lower() for name in allowed}:
+        if _may_be_password(parts):
+            raise MediaError(
+                f"{_without_password(url)}: where its host begins is not clear; write a /, ? or # in a password as "
+                "%2F, %3F or %23"
+            )
         raise MediaError(
             f"{_without_password(url)}: nothing is read from the network unasked; allow it with --allow-url {host}"
         )
@@ -215,11 +229,23 @@ def _has_port(parts: SplitResult) -> bool:
         return False
 
 
+def _may_be_password(parts: SplitResult) -> bool:
+    """Whether what reads as a host, a port and more may be a name and a password with one of / ? # in it."""
+    return (
+        parts.port is not None
+        and "@" not in parts.netloc
+        and any("@" in part for part in (parts.path, parts.query, parts.fragment))
+    )
+
+
 def _without_password(url: str) -> str:
+    behind = url.rpartition("@")[2].partition("?")[0][:200]
     try:
         parts = urlsplit(url)
+        if _may_be_password(parts):
+            return behind
         host = parts.hostname or ""
         place = host if parts.port is None else f"{host}:{parts.port}"
     except ValueError:
-        return url.rpartition("@")[2].partition("?")[0][:200]
+        return behind
     return parts._replace(netloc=place, query="").geturl()[:200]

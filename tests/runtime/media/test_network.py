@@ -13,8 +13,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from reenact.errors import MediaError
+from reenact.errors import LimitError, MediaError
 from reenact.runtime.media import network as module
+from reenact.runtime.media.limits import Limits
 from reenact.runtime.media.network import UrlInput, check_url
 
 
@@ -99,6 +100,17 @@ def test_a_network_camera_whose_pictures_are_all_damaged_is_given_up():
         for _ in range(3):
             opened.read()
         with pytest.raises(MediaError, match="/stream: 30 pictures in a row cannot be decoded"):
+            opened.read()
+        opened.close()
+
+
+def test_pictures_of_a_network_camera_are_read_up_to_the_limit_that_is_given():
+    with serving(mjpeg_server([np.full((48, 64, 3), 90, np.uint8)] * 3)) as address:
+        opened = UrlInput(f"{address}/stream", limits=Limits(max_pixels=64 * 48))
+        assert taken(opened).image.shape == (48, 64, 3)
+        opened.close()
+        opened = UrlInput(f"{address}/stream", limits=Limits(max_pixels=64 * 48 - 1))
+        with pytest.raises(LimitError, match="allow it with --max-pixels 3072"):
             opened.read()
         opened.close()
 
@@ -291,7 +303,7 @@ def test_a_stream_that_nothing_can_decode_is_told_as_one_and_closed(monkeypatch)
     closed = []
 
     @contextmanager
-    def connected(url, name):
+    def connected(url, name, limits):
         try:
             yield SimpleNamespace(streams=SimpleNamespace(video=[SimpleNamespace(codec_context=None)]))
         finally:
@@ -324,6 +336,13 @@ def test_nobody_there_is_one_clear_error():
         ("rtsp://other.local:99999/x", "other.local:99999/x' is not an address .its port is no number"),
         ("rtsp://me:secret@other.local:http/x", "'other.local:http/x' is not an address .its port"),
         ("rtsp://me:secret/1@other.local/x", "'other.local/x' is not an address .*a / in a password as %2F"),
+        (
+            "rtsp://me:20/secret@other.local/x",
+            "^other.local/x: where its host begins is not clear; .* as %2F",
+        ),
+        ("rtsp://me:20#secret@other.local/x", "^other.local/x: where its host begins"),
+        ("rtsp://me:20?secret@other.local/x", "^other.local/x: where its host begins"),
+        ("http://camera.local:80/@me/x", "^me/x: where its host begins"),
         ("rtsp://camera.local/a\r\nX: y", "is not an address .it has blanks in it"),
     ],
 )
@@ -331,6 +350,10 @@ def test_addresses_are_read_only_where_allowed(url, message):
     with pytest.raises(MediaError, match=message) as refused:
         check_url(url, ["other.local"])
     assert "secret" not in str(refused.value)
+
+
+def test_an_at_sign_in_the_path_of_an_allowed_host_is_no_fault():
+    assert check_url("http://other.local:80/@me/x", ["other.local"]) == "http://other.local:80/@me/x"
 
 
 def test_an_allowed_host_is_one_whatever_its_case():
