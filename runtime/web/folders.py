@@ -18,7 +18,7 @@ __all__ = ["held", "remove_left"]
 _log = logging.getLogger(__name__)
 
 PREFIX = "reenact-serving-"
-_NEW = "reenact-new-"  # not locked yet, so not looked at
+_NEW = "reenact-new-"  # not locked, or not yet: not looked at
 
 
 @contextlib.contextmanager
@@ -28,14 +28,14 @@ def held() -> Iterator[Path]:
     with contextlib.ExitStack() as ends:
         ends.callback(lambda: shutil.rmtree(folder, ignore_errors=True))
         folder = made
-        if os.name != "nt":  # has no such locks; what is left there is left
+        with contextlib.suppress(OSError, ImportError):  # no such locks: what is left there is left
             ends.callback(os.close, _locked(made))
-        folder = made.rename(made.with_name(PREFIX + made.name.removeprefix(_NEW)))
+            folder = made.rename(made.with_name(PREFIX + made.name.removeprefix(_NEW)))
         yield folder
 
 
 def remove_left() -> None:
-    """Delete this user's folders that no server holds any more; nothing on Windows."""
+    """Delete this user's folders that no server holds any more; nothing where folders cannot be locked (Windows)."""
     if os.name == "nt":
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):

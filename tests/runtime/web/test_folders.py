@@ -1,5 +1,6 @@
 """What users brought does not outlive the server, even one that was killed; what others have is left alone."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -56,6 +57,21 @@ with held() as folder:
         other.wait(20)
     assert (left / "photo.png").is_file()
     remove_left()
+    assert list(place.iterdir()) == []
+
+
+def test_a_disk_without_such_locks_has_a_folder_all_the_same_which_is_left_alone(place, monkeypatch):
+    """As NFS, where what is locked must be opened to be written."""
+
+    def refused(*_):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with held() as folder:
+        (folder / "photo.png").write_bytes(b"x")
+        remove_left()
+        assert list(folder.iterdir())
+        assert folder.stat().st_mode & 0o777 == 0o700
     assert list(place.iterdir()) == []
 
 
