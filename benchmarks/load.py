@@ -15,9 +15,10 @@ from ..runtime.closing import Closing
 __all__ = ["MachinePauses", "OthersLoad", "available", "busy_and_idle_seconds"]
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-LATE_S = 0.03  # that much later than it asked for a process is woken by a machine that was only busy
+LATE_S = 0.03  # a machine that is only busy wakes a process no later than this
 _SLEEPER = f"""
 import select, sys, time
+print(flush=True)
 before = time.perf_counter()
 while not select.select([sys.stdin], [], [], 0.005)[0]:
     now = time.perf_counter()
@@ -43,7 +44,8 @@ def busy_and_idle_seconds() -> tuple[float, float]:
 class MachinePauses(Closing):
     """When nothing ran: begins to look when made; a process of its own that only sleeps and is woken late notes it.
 
-    A program that stands still at that very time was stopped by the machine; one that does alone, by itself.
+    A program that stands still at that very time was stopped by the machine; one that does alone, by itself. Where a
+    container's quota of processor time stops both, this is counted as the machine's.
     """
 
     def __init__(self) -> None:
@@ -55,6 +57,8 @@ class MachinePauses(Closing):
             text=True,
             start_new_session=True,  # Ctrl-C is not for it; it ends when nobody holds its input any more
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it looks from now on
         self._reading = threading.Thread(target=self._read, name="reenact-pauses", daemon=True)
         self._reading.start()
 
@@ -68,6 +72,8 @@ class MachinePauses(Closing):
         self._process.stdin.close()
         self._process.wait()
         self._reading.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

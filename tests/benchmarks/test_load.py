@@ -40,6 +40,7 @@ def test_what_others_use_counts(monkeypatch):
     assert seconds > 0.5
 
 
+@pytest.mark.timed
 def test_a_machine_that_runs_has_no_long_pauses_and_one_process_that_was_stopped_noted_it():
     with load.MachinePauses() as pauses:
         began = time.perf_counter()
