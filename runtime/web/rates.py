@@ -22,7 +22,7 @@ def address_key(address: str) -> str:
         return address
     if known.ipv4_mapped is not None:
         return str(known.ipv4_mapped)
-    return str(ipaddress.ip_network((int(known) >> 64 << 64, 64)))
+    return str(ipaddress.ip_network((known, 64), strict=False))
 
 
 @dataclass

@@ -109,5 +109,5 @@ export function takeToken() {
     remember("token", given, "sessionStorage");
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return given ?? recall("token", "sessionStorage");
+  return given || recall("token", "sessionStorage");
 }

@@ -78,7 +78,7 @@ class Running:
         return folder
 
     def session(self, path: str) -> "Session":
-        """The session of that path, whose folder no session of another test is deleted from meanwhile."""
+        """The session of that path."""
         return self.service.sessions.get(path.rpartition("/")[2])
 
 

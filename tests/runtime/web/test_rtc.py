@@ -178,7 +178,7 @@ def test_of_two_offers_at_once_one_connection_stays_and_ends_with_the_session(
 
 
 def test_a_session_that_is_over_takes_no_offer(server, client, web):
-    session = server.service.sessions.get(web.open_session(client).rpartition("/")[2])
+    session = server.session(web.open_session(client))
     server.run(server.service.sessions.close(session))
     with pytest.raises(Refusal) as refusal:
         server.run(
@@ -297,7 +297,7 @@ def test_a_peer_that_sends_faster_than_is_decoded_is_cut_off():
 
 def test_an_aiortc_that_decodes_in_another_way_is_not_taken_for_one_that_is_checked():
     with pytest.raises(RuntimeError, match="aiortc"):
-        rtc._check_before_decoding(SimpleNamespace(), 1, lambda *size: None)
+        rtc._check_before_decoding(SimpleNamespace(), 1, lambda text: None)
 
 
 OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"

@@ -155,6 +155,19 @@ def on(web: SimpleNamespace) -> SimpleNamespace:
         text = page.inner_text(selector)
         return int(text) if text.isdecimal() else 0
 
+    def leaving(page: Any) -> list[str]:
+        """Begin to leave, as a link does; what the browser asked meanwhile. It is answered with no: the page stays."""
+        asked: list[str] = []
+
+        def stay(dialog: Any) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.once("dialog", stay)
+        page.close(run_before_unload=True)
+        web.wait_for(lambda: page.wait_for_timeout(20) or asked, "the browser to ask")
+        return asked
+
     def newest_session(running: Any) -> Any:
         """Of a server, on which pages of other tests may not have been missed yet."""
         return list(running.service.sessions._sessions.values())[-1]
@@ -174,6 +187,7 @@ def on(web: SimpleNamespace) -> SimpleNamespace:
         unlike=unlike,
         changes=changes,
         number=number,
+        leaving=leaving,
         newest_session=newest_session,
         shots=shots,
         fake_camera=FAKE_CAMERA,

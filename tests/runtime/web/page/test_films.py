@@ -119,37 +119,22 @@ def test_a_broken_line_does_not_make_a_film_a_failed_one(on, visit, server, web)
     assert notes.errors == []
 
 
-def test_a_film_is_not_lost_by_leaving_without_a_question(on, visit, web):
+def test_a_film_is_not_lost_by_leaving_without_a_question(on, visit):
     page, notes = visit(accept_downloads=True)
     on.ready(page)
-    asked = []
-
-    def stay(dialog):
-        asked.append(dialog.type)
-        dialog.dismiss()
-
-    page.on("dialog", stay)
-
-    def leaves():
-        """As a link or the way back does; a question is answered with no."""
-        asked.clear()
-        page.close(run_before_unload=True)
-        web.wait_for(lambda: page.wait_for_timeout(20) or asked, "the browser to ask")
-        assert asked == ["beforeunload"]
-
     page.select_option("#motion", "blink")
     page.click("#job-start")
-    leaves()
+    assert on.leaving(page) == ["beforeunload"]
     page.locator("#jobs button", has_text="Save").wait_for(timeout=60_000)
-    leaves()
-    asked.clear()
+    assert on.leaving(page) == ["beforeunload"]
     with page.expect_download():
         page.locator("#jobs button", has_text="Save").click()
     page.wait_for_timeout(200)
+    assert notes.errors == []
+    page.on("dialog", lambda dialog: notes.errors.append(f"asked: {dialog.message}"))
     page.reload()
     on.ready(page)
-    assert asked == [], "what is saved needs no question"
-    assert notes.errors == []
+    assert notes.errors == [], "what is saved needs no question"
 
 
 def test_a_film_can_be_cancelled_while_it_is_made(on, visit, server, web):
